@@ -1,0 +1,114 @@
+/*
+ * audit.h
+ *
+ * The map of the audit feature. What an entry of the log looks like is known
+ * to log_writer.c and log_reader.c (and the SQL of log_store.c) alone.
+ */
+#ifndef RK_AUDIT_H
+#define RK_AUDIT_H
+
+#include "rowkeeper.h"
+
+#include "access/tupdesc.h"
+
+#define RK_LOG_SCHEMA "rowkeeper_log"
+
+/* encode.c: rows as jsonb */
+typedef struct RkEncoder RkEncoder;
+
+extern RkEncoder *rk_audit_encoder_create(TupleDesc desc, const Bitmapset *columns);
+extern Jsonb *rk_audit_encode(RkEncoder *encoder, const Datum *values, const bool *isnull,
+							  const bool *include, Bitmapset **as_text);
+
+/* key.c: the hash that finds a row's entries */
+typedef struct RkKey RkKey;
+
+extern RkKey *rk_audit_key_create(TupleDesc desc, const AttrNumber *columns, int ncolumns);
+extern int32 rk_audit_key_hash(const RkKey *key, const Datum *values);
+
+/* log_store.c: the log as objects */
+#define RK_LOG_ID_BLOCK 64		/* ids in one draw from rowkeeper_log.log_id */
+#define RK_LOG_ID_BLOCK_TEXT CppAsString2(RK_LOG_ID_BLOCK)
+
+extern void rk_audit_store_ensure(FunctionCallInfo fcinfo);
+extern Oid	rk_audit_log_relation(const char *name);	/* InvalidOid: none */
+extern void rk_audit_reset_relation_acl(Oid relid);
+
+/* log_leaves.c: retention classes, weekly leaves, their maintenance */
+#define RK_LOG_WEEKS_AHEAD 8
+
+extern TimestampTz rk_audit_week_of(TimestampTz at);
+extern bool rk_audit_leaf_bounds(Oid leaf, TimestampTz *from, TimestampTz *to);
+extern int16 rk_audit_class_ensure(const Interval *keep);	/* NULL: for ever */
+extern int64 rk_audit_maintain_ahead(void);
+extern int64 rk_audit_maintain_retention(bool *more);
+extern int64 rk_audit_maintain_overflow(void);
+extern void rk_audit_leaves_init(void);	/* registers the three */
+
+/* log_writer.c: entries on their way into the log */
+#define RK_LOG_INSERT 'I'
+#define RK_LOG_UPDATE 'U'
+#define RK_LOG_DELETE 'D'
+#define RK_LOG_TRUNCATE 'T'
+#define RK_LOG_DROP 'x'
+#define RK_LOG_DETACH 'd'
+#define RK_LOG_ATTACH 'a'
+#define RK_LOG_ALTER 'l'
+#define RK_LOG_DISABLE 'o'
+#define RK_LOG_WHO 'w'
+#define RK_LOG_KEY_LINK 'k'
+
+typedef struct RkLogEntry
+{
+	char		action;			/* RK_LOG_... */
+	int32		table_id;
+	int16		klass;			/* retention class */
+	int32		key_hash;		/* 0: no row */
+	Jsonb	   *record_id;
+	Jsonb	   *old_data;
+	Jsonb	   *new_data;
+	text	   *tenant;
+	text	   *new_tenant;		/* only where an UPDATE changed it */
+	Jsonb	   *detail;
+} RkLogEntry;
+
+extern void rk_audit_writer_init(void);
+extern int64 rk_audit_log_append(RkFrame *frame, const RkLogEntry *entry);
+extern void rk_audit_log_flush(RkEntry *entries, int count);
+extern int64 rk_audit_log_draw_id(void);
+
+/* capture.c: row changes become entries */
+extern int	rk_audit_consumer;
+extern bool rk_audit_dictionary_find(Oid root, int32 *table_id);
+extern int16 rk_audit_class_find(const char *keep);
+extern AttrNumber *rk_audit_key_columns(Relation rel, int *count);
+
+/* options.c: what audit() was told of a table */
+typedef struct RkAuditOptions
+{
+	List	   *exclude;		/* column names (char *) */
+	bool		full;			/* capture => 'full' */
+	char	   *keep;			/* an interval, NULL: for ever */
+	char	   *tenant;			/* the tenant column, or NULL */
+	bool		replica;		/* also under session_replication_role = replica */
+} RkAuditOptions;
+
+extern RkAuditOptions *rk_audit_options_parse(Jsonb *options);
+extern char *rk_audit_options_format(const RkAuditOptions *options);
+extern RkAuditOptions *rk_audit_options_of(Oid root);
+extern bool rk_audit_excludes(const RkAuditOptions *options, const char *column);
+
+/* enable.c: audit(), audit_schema(), audit_off() */
+extern void rk_audit_enable_init(void);
+extern void rk_audit_check_table(Oid root);
+extern void rk_audit_options_store(Oid root, const RkAuditOptions *options);
+
+/* ddl_events.c: what happens to audited tables as objects */
+extern void rk_audit_ddl_init(void);
+extern Jsonb *rk_audit_detail(const char *key, const char *value,...);
+extern int64 rk_audit_event(Oid root, char action, Jsonb *detail);
+extern void rk_audit_partitions_reconcile(Oid root, bool log);
+extern void rk_audit_partitions_forget(Oid root);
+extern void rk_audit_capture_resumed(Oid root);
+
+#endif							/* RK_AUDIT_H */

@@ -1,0 +1,670 @@
+/*
+ * ddl_events.c
+ *
+ * What happens to audited tables as objects: each ALTER, ATTACH, DETACH, DROP
+ * and switched-off trigger is an entry of the log, and what would break the
+ * promise of the audit (an unlogged partition, a dropped primary key) is
+ * refused here as it is at the call.
+ *
+ * ATTACH and DETACH are found by comparing the partitions there are with
+ * those noted in rowkeeper_log.partitions, whatever command changed them. The
+ * same notes tell, when a relation is dropped, whose partition it was.
+ */
+#include "audit/audit.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
+#include "nodes/parsenodes.h"
+#include "tcop/deparse_utility.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+/* ---- entries about tables ---- */
+
+static void
+push_pair(JsonbParseState **state, const char *key, const char *value)
+{
+	JsonbValue	k = {.type = jbvString};
+	JsonbValue	v = {.type = jbvString};
+
+	k.val.string.val = (char *) key;
+	k.val.string.len = strlen(key);
+	v.val.string.val = (char *) value;
+	v.val.string.len = strlen(value);
+	pushJsonbValue(state, WJB_KEY, &k);
+	pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+/* An object of text members: key, value, ..., NULL. */
+Jsonb *
+rk_audit_detail(const char *key, const char *value,...)
+{
+	JsonbParseState *state = NULL;
+	va_list		more;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	va_start(more, value);
+	while (key != NULL)
+	{
+		push_pair(&state, key, value);
+		key = va_arg(more, const char *);
+		if (key != NULL)
+			value = va_arg(more, const char *);
+	}
+	va_end(more);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/* Write an entry about a table, not about a row of it; returns its id. */
+static int64
+write_event(int32 table_id, int16 klass, char action, Jsonb *detail)
+{
+	RkLogEntry	entry = {
+		.action = action,.table_id = table_id,.klass = klass,.detail = detail
+	};
+	RkFrame    *frame = rk_frame_current();
+	int64		id = rk_audit_log_append(frame, &entry);
+
+	rk_frame_flush(frame);
+	return id;
+}
+
+/* The same for an audited table that still exists. */
+int64
+rk_audit_event(Oid root, char action, Jsonb *detail)
+{
+	RkAuditOptions *options = rk_audit_options_of(root);
+	int32		table_id;
+
+	if (!rk_audit_dictionary_find(root, &table_id))
+		return 0;
+	return write_event(table_id,
+					   rk_audit_class_find(options != NULL ? options->keep : NULL),
+					   action, detail);
+}
+
+/* ---- the log's notes on tables and partitions ---- */
+
+static uint64
+note(const char *sql, Oid relid)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(relid)};
+
+	return rk_run_args(rk_extension_owner(), sql, 1, types, values, NULL);
+}
+
+static void
+note_partition(Oid root, Oid partition)
+{
+	int32		table_id;
+	Oid			types[2] = {OIDOID, INT4OID};
+	Datum		values[2];
+
+	if (!rk_audit_dictionary_find(root, &table_id))
+		return;
+	values[0] = ObjectIdGetDatum(partition);
+	values[1] = Int32GetDatum(table_id);
+	(void) rk_run_args(rk_extension_owner(),
+					   "INSERT INTO rowkeeper_log.partitions (relation, table_id) VALUES ($1, $2)",
+					   2, types, values, NULL);
+}
+
+static void
+forget_partition(Oid partition)
+{
+	(void) note("DELETE FROM rowkeeper_log.partitions WHERE relation = $1", partition);
+}
+
+static List *
+noted_partitions(Oid root)
+{
+	int32		table_id;
+	List	   *partitions;
+	RkIdentity	saved;
+
+	if (!rk_audit_dictionary_find(root, &table_id))
+		return NIL;
+	rk_identity_assume(&saved, rk_extension_owner(), false);
+	partitions = rk_fetch_oids(psprintf("SELECT relation::oid FROM rowkeeper_log.partitions"
+										" WHERE table_id = %d AND relation IS NOT NULL", table_id));
+	rk_identity_restore(&saved);
+	return partitions;
+}
+
+/* Forget the partitions of a table that is no longer audited. */
+void
+rk_audit_partitions_forget(Oid root)
+{
+	ListCell   *lc;
+
+	foreach(lc, noted_partitions(root))
+		forget_partition(lfirst_oid(lc));
+}
+
+static bool
+relation_exists(Oid relid)
+{
+	return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid));
+}
+
+/*
+ * Bring notes and flush triggers in line with the partitions there are now;
+ * log: each one that came or went is an entry.
+ */
+void
+rk_audit_partitions_reconcile(Oid root, bool log)
+{
+	List	   *noted = noted_partitions(root);
+	List	   *present = list_delete_first(rk_partition_tree(root, AccessShareLock));
+	ListCell   *lc;
+
+	foreach(lc, list_difference_oid(present, noted))
+	{
+		note_partition(root, lfirst_oid(lc));
+		if (log)
+			(void) rk_audit_event(root, RK_LOG_ATTACH,
+								  rk_audit_detail("partition", rk_relation_name(lfirst_oid(lc)), NULL));
+	}
+	foreach(lc, list_difference_oid(noted, present))
+	{
+		Oid			gone = lfirst_oid(lc);
+
+		forget_partition(gone);
+		if (!relation_exists(gone))
+			continue;
+		rk_flush_triggers_drop(NULL, gone);
+		if (log)
+			(void) rk_audit_event(root, RK_LOG_DETACH,
+								  rk_audit_detail("partition", rk_relation_name(gone), NULL));
+	}
+	rk_changes_follow_partitions(root);
+}
+
+/* ---- ALTER ---- */
+
+/* What a subcommand of ALTER TABLE is called, for those an auditor asks about. */
+static const char *
+subcommand_name(AlterTableType type)
+{
+	switch (rk_plain_subcommand(type))
+	{
+		case AT_AddColumn:
+			return "ADD COLUMN";
+		case AT_DropColumn:
+			return "DROP COLUMN";
+		case AT_AlterColumnType:
+			return "ALTER COLUMN TYPE";
+		case AT_ColumnDefault:
+			return "ALTER COLUMN DEFAULT";
+		case AT_SetNotNull:
+			return "SET NOT NULL";
+		case AT_DropNotNull:
+			return "DROP NOT NULL";
+		case AT_AddConstraint:
+			return "ADD CONSTRAINT";
+		case AT_DropConstraint:
+			return "DROP CONSTRAINT";
+		case AT_ValidateConstraint:
+			return "VALIDATE CONSTRAINT";
+		case AT_ChangeOwner:
+			return "OWNER TO";
+		case AT_EnableTrig:
+		case AT_EnableAlwaysTrig:
+		case AT_EnableReplicaTrig:
+		case AT_EnableTrigAll:
+		case AT_EnableTrigUser:
+			return "ENABLE TRIGGER";
+		case AT_DisableTrig:
+		case AT_DisableTrigAll:
+		case AT_DisableTrigUser:
+			return "DISABLE TRIGGER";
+		case AT_AttachPartition:
+			return "ATTACH PARTITION";
+		case AT_DetachPartition:
+		case AT_DetachPartitionFinalize:
+			return "DETACH PARTITION";
+		case AT_EnableRowSecurity:
+			return "ENABLE ROW LEVEL SECURITY";
+		case AT_DisableRowSecurity:
+			return "DISABLE ROW LEVEL SECURITY";
+		case AT_ForceRowSecurity:
+			return "FORCE ROW LEVEL SECURITY";
+		case AT_NoForceRowSecurity:
+			return "NO FORCE ROW LEVEL SECURITY";
+		case AT_SetLogged:
+			return "SET LOGGED";
+		case AT_SetUnLogged:
+			return "SET UNLOGGED";
+		default:
+			return NULL;
+	}
+}
+
+static const AlterTableCmd *
+subcommand_node(ListCell *lc)
+{
+	CollectedATSubcmd *collected = lfirst(lc);
+
+	return IsA(collected->parsetree, AlterTableCmd)
+		? (const AlterTableCmd *) collected->parsetree : NULL;
+}
+
+static const char *
+subcommand_object(const AlterTableCmd *command)
+{
+	if (rk_plain_subcommand(command->subtype) == AT_AddColumn && command->def != NULL && IsA(command->def, ColumnDef))
+		return ((ColumnDef *) command->def)->colname;
+	if (rk_plain_subcommand(command->subtype) == AT_AddConstraint && command->def != NULL && IsA(command->def, Constraint))
+		return ((Constraint *) command->def)->conname;
+	return command->name;
+}
+
+/* "ADD COLUMN note, DROP COLUMN memo", or NULL where there is nothing to name. */
+static char *
+describe_subcommands(List *subcommands)
+{
+	StringInfoData text;
+	ListCell   *lc;
+
+	initStringInfo(&text);
+	foreach(lc, subcommands)
+	{
+		const AlterTableCmd *command = subcommand_node(lc);
+		const char *name = command == NULL ? NULL : subcommand_name(command->subtype);
+		const char *object = command == NULL ? NULL : subcommand_object(command);
+
+		if (name == NULL)
+			continue;
+		appendStringInfo(&text, "%s%s%s%s", text.len > 0 ? ", " : "", name,
+						 object != NULL ? " " : "", object != NULL ? object : "");
+	}
+	return text.len > 0 ? text.data : NULL;
+}
+
+static bool
+has_subcommand(List *subcommands, const char *wanted)
+{
+	ListCell   *lc;
+
+	foreach(lc, subcommands)
+	{
+		const AlterTableCmd *command = subcommand_node(lc);
+		const char *name = command == NULL ? NULL : subcommand_name(command->subtype);
+
+		if (name != NULL && strcmp(name, wanted) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* {"name": "type", ...}: the columns a table has now. */
+static void
+push_columns(JsonbParseState **state, Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+	JsonbValue	key = {.type = jbvString,.val.string = {7, "columns"}};
+
+	pushJsonbValue(state, WJB_KEY, &key);
+	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(desc, i);
+
+		if (!column->attisdropped)
+			push_pair(state, NameStr(column->attname),
+					  format_type_extended(column->atttypid, column->atttypmod,
+										   FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+	}
+	pushJsonbValue(state, WJB_END_OBJECT, NULL);
+	table_close(rel, NoLock);
+}
+
+static Jsonb *
+describe_alter(const RkDdlCommand *command, Oid root)
+{
+	JsonbParseState *state = NULL;
+	char	   *actions = describe_subcommands(command->subcommands);
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_pair(&state, "command", command->tag);
+	if (actions != NULL)
+		push_pair(&state, "actions", actions);
+	if (IsA(command->parsetree, RenameStmt))
+	{
+		const RenameStmt *rename = (const RenameStmt *) command->parsetree;
+
+		if (rename->renameType == OBJECT_COLUMN)
+			push_pair(&state, "renamed_column", rename->subname);
+		if (rename->newname != NULL)
+			push_pair(&state, "new_name", rename->newname);
+	}
+	if (command->relid != root)
+		push_pair(&state, "partition", rk_relation_name(command->relid));
+	push_columns(&state, root);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/*
+ * Options name columns: follow a rename, and forget what was dropped. A
+ * renamed column would otherwise no longer be left out.
+ */
+static void
+follow_columns(const RkDdlCommand *command, Oid root)
+{
+	RkAuditOptions *options = rk_audit_options_of(root);
+	const RenameStmt *rename = IsA(command->parsetree, RenameStmt)
+		? (const RenameStmt *) command->parsetree : NULL;
+	List	   *exclude = NIL;
+	char	   *before = rk_audit_options_format(options);
+	ListCell   *lc;
+
+	if (rename != NULL && rename->renameType != OBJECT_COLUMN)
+		return;
+	foreach(lc, options->exclude)
+	{
+		char	   *name = lfirst(lc);
+
+		if (rename != NULL && strcmp(name, rename->subname) == 0)
+			name = rename->newname;
+		if (get_attnum(root, name) > 0)
+			exclude = lappend(exclude, name);
+	}
+	options->exclude = exclude;
+	if (options->tenant != NULL)
+	{
+		if (rename != NULL && strcmp(options->tenant, rename->subname) == 0)
+			options->tenant = rename->newname;
+		if (get_attnum(root, options->tenant) <= 0)
+			options->tenant = NULL;
+	}
+	if (strcmp(before, rk_audit_options_format(options)) != 0)
+		rk_audit_options_store(root, options);
+}
+
+/*
+ * A table's names in the dictionary hold for a span of ids: where the current
+ * one is no longer true, a new span begins with the entry "from_id".
+ */
+static void
+follow_name(Oid root, int64 from_id)
+{
+	Oid			types[2] = {OIDOID, INT8OID};
+	Datum		values[2] = {ObjectIdGetDatum(root), Int64GetDatum(from_id)};
+
+	if (from_id == 0)
+		return;
+	(void) rk_run_args(rk_extension_owner(),
+					   "WITH renamed AS ("
+					   " UPDATE rowkeeper_log.tables t SET to_id = $2, relation = NULL"
+					   " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+					   " WHERE c.oid = $1 AND t.relation = $1 AND t.to_id IS NULL"
+					   " AND (t.table_schema, t.table_name) IS DISTINCT FROM (n.nspname, c.relname)"
+					   " RETURNING t.table_id, c.oid, n.nspname, c.relname, t.since)"
+					   "INSERT INTO rowkeeper_log.tables (table_id, relation, table_schema, table_name, from_id, since)"
+					   " SELECT table_id, oid, nspname, relname, $2, since FROM renamed",
+					   2, types, values, NULL);
+}
+
+static bool
+our_triggers_fire(Oid root)
+{
+	ListCell   *lc;
+
+	foreach(lc, rk_partition_tree(root, AccessShareLock))
+	{
+		Relation	rel = table_open(lfirst_oid(lc), NoLock);
+		Trigger    *trigger = rk_changes_trigger(rel);
+		bool		fires = trigger != NULL &&
+			(trigger->tgenabled == TRIGGER_FIRES_ALWAYS ||
+			 trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN);
+
+		table_close(rel, NoLock);
+		if (!fires)
+			return false;
+	}
+	return true;
+}
+
+/* Whether the table's capture was last reported as off. */
+static bool
+is_in_gap(Oid root)
+{
+	int32		table_id;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1];
+	bool		isnull;
+	Datum		off;
+
+	if (!rk_audit_dictionary_find(root, &table_id))
+		return false;
+	values[0] = Int32GetDatum(table_id);
+	off = rk_fetch(rk_extension_owner(),
+				   "SELECT action = 'o' FROM rowkeeper_log.log"
+				   " WHERE table_id = $1 AND key_hash = 0"
+				   " AND (action = 'o' AND NOT detail ? 'setting' OR action = 'l' AND detail ? 'enabled')"
+				   " ORDER BY id DESC LIMIT 1",
+				   1, types, values, NULL, &isnull);
+	return !isnull && DatumGetBool(off);
+}
+
+/* Capture works again: ends the gap in coverage, where there was one. */
+void
+rk_audit_capture_resumed(Oid root)
+{
+	if (is_in_gap(root))
+		(void) rk_audit_event(root, RK_LOG_ALTER, rk_audit_detail("enabled", "true", NULL));
+}
+
+static void
+report_trigger_state(const RkDdlCommand *command, Oid root)
+{
+	if (has_subcommand(command->subcommands, "DISABLE TRIGGER") && !our_triggers_fire(root))
+		(void) rk_audit_event(root, RK_LOG_DISABLE, describe_alter(command, root));
+	else if (has_subcommand(command->subcommands, "ENABLE TRIGGER") && our_triggers_fire(root))
+		rk_audit_capture_resumed(root);
+}
+
+static void
+relation_altered(const RkDdlCommand *command)
+{
+	Oid			root;
+	int64		event;
+
+	if (!relation_exists(command->relid))
+		return;
+	root = rk_root_of(command->relid);
+	if (get_rel_relkind(root) != RELKIND_RELATION &&
+		get_rel_relkind(root) != RELKIND_PARTITIONED_TABLE)
+		return;
+	if (rk_audit_options_of(root) == NULL)
+		return;
+
+	rk_audit_check_table(root);
+	follow_columns(command, root);
+	rk_audit_partitions_reconcile(root, true);
+	if (has_subcommand(command->subcommands, "DISABLE TRIGGER") ||
+		has_subcommand(command->subcommands, "ENABLE TRIGGER"))
+		report_trigger_state(command, root);
+	else if (strcmp(command->tag, "ALTER TABLE") == 0 &&
+			 !has_subcommand(command->subcommands, "ATTACH PARTITION") &&
+			 !has_subcommand(command->subcommands, "DETACH PARTITION"))
+	{
+		event = rk_audit_event(root, RK_LOG_ALTER, describe_alter(command, root));
+		follow_name(root, event);
+	}
+}
+
+/* A schema was renamed, and with it all its tables. */
+static void
+schema_altered(const RkDdlCommand *command)
+{
+	ListCell   *lc;
+	RkIdentity	saved;
+	List	   *moved;
+
+	if (!OidIsValid(get_namespace_oid(RK_LOG_SCHEMA, true)))
+		return;
+	rk_identity_assume(&saved, rk_extension_owner(), false);
+	moved = rk_fetch_oids(psprintf("SELECT c.oid FROM rowkeeper_log.tables t"
+								   " JOIN pg_class c ON c.oid = t.relation"
+								   " JOIN pg_namespace n ON n.oid = c.relnamespace"
+								   " WHERE t.to_id IS NULL AND n.oid = %u AND n.nspname <> t.table_schema"
+								   " ORDER BY t.table_id", command->relid));
+	rk_identity_restore(&saved);
+	foreach(lc, moved)
+		follow_name(lfirst_oid(lc),
+					rk_audit_event(lfirst_oid(lc), RK_LOG_ALTER,
+								   rk_audit_detail("command", command->tag, NULL)));
+}
+
+/* The log has no triggers: they would be passed by, and could not be trusted. */
+static void
+trigger_created(const RkDdlCommand *command)
+{
+	HeapTuple	tuple;
+	Oid			table = InvalidOid;
+	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(command->relid));
+	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		table = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+
+	if (OidIsValid(table) &&
+		get_rel_namespace(table) == get_namespace_oid(RK_LOG_SCHEMA, true))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot create a trigger on %s: it belongs to the audit log",
+						rk_relation_name(table)),
+				 errhint("Read the log through rowkeeper.audit_log, or by logical replication.")));
+}
+
+/* As pg_event_trigger_table_rewrite_reason() numbers them. */
+static const char *
+rewrite_reason(int reason)
+{
+	if (reason & AT_REWRITE_COLUMN_REWRITE)
+		return "column type";
+	if (reason & AT_REWRITE_DEFAULT_VAL)
+		return "default value";
+	if (reason & AT_REWRITE_ALTER_PERSISTENCE)
+		return "persistence";
+	return "access method";
+}
+
+static void
+relation_rewritten(Oid relid, int reason, const char *tag)
+{
+	Oid			root = rk_root_of(relid);
+
+	if (get_rel_relkind(relid) == RELKIND_RELATION && rk_audit_options_of(root) != NULL)
+		(void) rk_audit_event(root, RK_LOG_ALTER,
+							  rk_audit_detail("command", tag,
+											  "rewrite", rewrite_reason(reason), NULL));
+}
+
+/* ---- DROP ---- */
+
+static int32
+noted_table_of_partition(Oid partition, bool *found)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(partition)};
+	bool		isnull;
+	Datum		table_id;
+
+	table_id = rk_fetch(rk_extension_owner(),
+						"SELECT table_id FROM rowkeeper_log.partitions WHERE relation = $1",
+						1, types, values, NULL, &isnull);
+	*found = !isnull;
+	return isnull ? 0 : DatumGetInt32(table_id);
+}
+
+/*
+ * The class of an entry about a table that may be gone, and its options with
+ * it: kept for ever then.
+ */
+static int16
+class_of_table(int32 table_id)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(table_id)};
+	bool		isnull;
+	Datum		root;
+	RkAuditOptions *options;
+
+	root = rk_fetch(rk_extension_owner(),
+					"SELECT relation::oid FROM rowkeeper_log.tables WHERE table_id = $1 AND to_id IS NULL",
+					1, types, values, NULL, &isnull);
+	if (isnull || !relation_exists(DatumGetObjectId(root)))
+		return 0;
+	options = rk_audit_options_of(DatumGetObjectId(root));
+	return rk_audit_class_find(options != NULL ? options->keep : NULL);
+}
+
+/* A relation is gone: note it at once, for its OID may come again. */
+static void
+relation_dropped(const RkDrop *drop)
+{
+	int32		table_id;
+	bool		is_partition;
+
+	if (!OidIsValid(get_namespace_oid(RK_LOG_SCHEMA, true)) ||
+		!OidIsValid(get_relname_relid("partitions", get_namespace_oid(RK_LOG_SCHEMA, true))))
+		return;
+	if (rk_audit_dictionary_find(drop->object, &table_id))
+	{
+		(void) write_event(table_id, 0, RK_LOG_DROP,
+						   rk_audit_detail("command", drop->tag, NULL));
+		(void) note("UPDATE rowkeeper_log.tables SET relation = NULL WHERE relation = $1", drop->object);
+		return;
+	}
+	table_id = noted_table_of_partition(drop->object, &is_partition);
+	if (!is_partition)
+		return;
+	forget_partition(drop->object);
+	(void) write_event(table_id, class_of_table(table_id), RK_LOG_DROP,
+					   rk_audit_detail("command", drop->tag, "partition", drop->identity, NULL));
+}
+
+/* Our own trigger, dropped by hand: from here on changes go by unlogged. */
+static void
+trigger_dropped(const RkDrop *drop)
+{
+	if (drop->trigger != NULL && strcmp(drop->trigger, RK_CHANGES_TRIGGER) == 0 &&
+		OidIsValid(drop->table))
+		(void) rk_audit_event(drop->table, RK_LOG_DISABLE,
+							  rk_audit_detail("command", drop->tag, NULL));
+}
+
+void
+rk_audit_ddl_init(void)
+{
+	static const RkEventListener listener = {
+		.relation_altered = relation_altered,
+		.schema_altered = schema_altered,
+		.trigger_created = trigger_created,
+		.relation_dropped = relation_dropped,
+		.trigger_dropped = trigger_dropped,
+		.relation_rewritten = relation_rewritten
+	};
+
+	rk_events_listen(&listener);
+}

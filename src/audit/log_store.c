@@ -1,0 +1,316 @@
+/*
+ * log_store.c
+ *
+ * The audit log as objects: schema, sequence, dictionary, retention classes,
+ * the partitioned log and the views that read it. They are made at the first
+ * audit() call and are ordinary objects, no members of the extension: a member
+ * is not dumped, and would go with DROP EXTENSION. For the same reason nothing
+ * here may use a function of ours: the views must still read the log where the
+ * extension is gone. Their owner is the extension's owner, and only he has
+ * rights on them whatever ALTER DEFAULT PRIVILEGES says; the one exception is
+ * rowkeeper.audit_log, which shows each reader what he may SELECT anyway.
+ *
+ * Weekly leaves, classes and what maintenance does with them: log_leaves.c.
+ */
+#include "audit/audit.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+/*
+ * Who wrote an entry is in a who-record of the same leaf: tableoid finds the
+ * one copy that belongs to it. A table has one current row in the dictionary
+ * (to_id IS NULL), which alone knows the relation, and one row for each name
+ * it ever had.
+ */
+#define ENTRIES_SQL \
+	"CREATE VIEW rowkeeper_log.entries AS " \
+	"SELECT e.id, e.changed_at, e.txid, t.table_schema, t.table_name, c.relation, " \
+	"  CASE e.action WHEN 'I' THEN 'INSERT' WHEN 'U' THEN 'UPDATE' WHEN 'D' THEN 'DELETE' " \
+	"    WHEN 'T' THEN 'TRUNCATE' WHEN 'B' THEN 'BASELINE' WHEN 'S' THEN 'SOFT DELETE' " \
+	"    WHEN 'R' THEN 'RESTORE' WHEN 'x' THEN 'DROP' WHEN 'd' THEN 'DETACH' WHEN 'a' THEN 'ATTACH' " \
+	"    WHEN 'l' THEN 'ALTER' WHEN 'o' THEN 'DISABLE' WHEN 'y' THEN 'BYPASS' WHEN 'e' THEN 'ERASE' " \
+	"    ELSE e.action::text END AS action, " \
+	"  e.record_id, e.old_data, e.new_data, " \
+	"  CASE WHEN e.action = 'U' THEN ARRAY(SELECT n.key FROM pg_catalog.jsonb_each(e.new_data) n " \
+	"    WHERE n.value IS DISTINCT FROM e.old_data -> n.key) END AS changed_fields, " \
+	"  w.new_data ->> 'actor' AS actor, w.new_data ->> 'actor_source' AS actor_source, " \
+	"  (w.new_data ->> 'db_user')::name AS db_user, (w.new_data ->> 'db_role')::name AS db_role, " \
+	"  (w.new_data ->> 'client_addr')::inet AS client_addr, " \
+	"  w.new_data ->> 'application_name' AS application_name, " \
+	"  CASE WHEN e.detail IS NULL THEN w.new_data -> 'context' " \
+	"    ELSE coalesce(w.new_data -> 'context', '{}') || e.detail END AS context, " \
+	"  e.tenant, e.new_tenant, e.table_id " \
+	"FROM rowkeeper_log.log e " \
+	"  LEFT JOIN rowkeeper_log.tables t ON t.table_id = e.table_id " \
+	"    AND t.from_id <= e.id AND (t.to_id IS NULL OR e.id < t.to_id) " \
+	"  LEFT JOIN rowkeeper_log.tables c ON c.table_id = e.table_id AND c.to_id IS NULL " \
+	"  LEFT JOIN rowkeeper_log.log w ON w.id = e.who AND w.tableoid = e.tableoid " \
+	"    AND w.table_id = 0 AND w.action = 'w' " \
+	"WHERE e.action <> 'w' AND e.action <> 'k'"
+
+/*
+ * The array of readable tables is computed once a query and stays an index
+ * condition. relation is null once a table is dropped: then only the log's
+ * owner reads its entries.
+ */
+#define AUDIT_LOG_SQL \
+	"CREATE VIEW rowkeeper.audit_log WITH (security_barrier = true) AS " \
+	"SELECT id, changed_at, txid, table_schema, table_name, relation, action, record_id, old_data, " \
+	"  new_data, changed_fields, actor, actor_source, db_user, db_role, client_addr, " \
+	"  application_name, context, tenant " \
+	"FROM rowkeeper_log.entries " \
+	"WHERE table_id = ANY (ARRAY(" \
+	"  SELECT t.table_id FROM rowkeeper_log.tables t WHERE t.to_id IS NULL " \
+	"    AND (pg_catalog.pg_has_role((SELECT l.relowner FROM pg_catalog.pg_class l " \
+	"        WHERE l.oid = 'rowkeeper_log.log'::regclass), 'USAGE') " \
+	"      OR (pg_catalog.has_table_privilege(t.relation, 'SELECT') " \
+	"        AND NOT pg_catalog.row_security_active(t.relation)))))"
+
+typedef struct StoreObject
+{
+	const char *schema;
+	const char *name;
+	const char *kind;			/* as GRANT and COMMENT name it */
+	const char *sql;
+	const char *comment;
+} StoreObject;
+
+/* In the order in which they are made. */
+static const StoreObject store_objects[] =
+{
+	{RK_LOG_SCHEMA, "log_id", "SEQUENCE",
+		"CREATE SEQUENCE rowkeeper_log.log_id INCREMENT BY " RK_LOG_ID_BLOCK_TEXT,
+	"Ids of log entries; one draw is a block of " RK_LOG_ID_BLOCK_TEXT "."},
+
+	{RK_LOG_SCHEMA, "tables", "TABLE",
+		"CREATE TABLE rowkeeper_log.tables ("
+		"  table_id integer NOT NULL, relation regclass,"
+		"  table_schema name NOT NULL, table_name name NOT NULL,"
+		"  from_id bigint NOT NULL, to_id bigint, since timestamptz NOT NULL,"
+		"  PRIMARY KEY (table_id, from_id));"
+		"CREATE UNIQUE INDEX tables_relation_idx ON rowkeeper_log.tables (relation) WHERE to_id IS NULL",
+		"Tables that were ever audited, with their names over time: a name holds for the entries "
+	"with from_id <= id < to_id; relation is null once the table is dropped."},
+
+	{RK_LOG_SCHEMA, "partitions", "TABLE",
+		"CREATE TABLE rowkeeper_log.partitions (relation regclass, table_id integer);"
+		"CREATE INDEX partitions_relation_idx ON rowkeeper_log.partitions (relation)",
+	"Partitions of audited tables, so that a dropped one is known."},
+
+	{RK_LOG_SCHEMA, "classes", "TABLE",
+		"CREATE TABLE rowkeeper_log.classes ("
+		"  class smallint PRIMARY KEY, keep interval UNIQUE NULLS NOT DISTINCT)",
+	"Retention classes: entries of one class are kept equally long; null: for ever."},
+
+	{RK_LOG_SCHEMA, "log", "TABLE",
+		"CREATE TABLE rowkeeper_log.log ("
+		"  id bigint NOT NULL, changed_at timestamptz NOT NULL, txid bigint NOT NULL,"
+		"  who bigint NOT NULL, table_id integer NOT NULL, key_hash integer NOT NULL,"
+		"  action \"char\" NOT NULL, class smallint, record_id jsonb, old_data jsonb, new_data jsonb,"
+		"  tenant text, new_tenant text, detail jsonb) PARTITION BY LIST (class);"
+		"CREATE INDEX log_key_idx ON rowkeeper_log.log (table_id, key_hash);"
+		"CREATE INDEX log_changed_at_idx ON rowkeeper_log.log USING brin (changed_at);"
+		"ALTER TABLE rowkeeper_log.log ENABLE ROW LEVEL SECURITY",
+	"The audit log, by retention class and week; read it through rowkeeper.audit_log."},
+
+	{RK_LOG_SCHEMA, "log_overflow", "TABLE",
+		"CREATE TABLE rowkeeper_log.log_overflow (LIKE rowkeeper_log.log INCLUDING ALL);"
+		"ALTER TABLE rowkeeper_log.log_overflow ENABLE ROW LEVEL SECURITY;"
+		"ALTER TABLE rowkeeper_log.log_overflow REPLICA IDENTITY FULL;"
+		"ALTER TABLE rowkeeper_log.log ATTACH PARTITION rowkeeper_log.log_overflow FOR VALUES IN (NULL)",
+		"Entries whose week had no leaf when they were written; rowkeeper.maintain() moves them to "
+	"where they belong."},
+
+	{RK_LOG_SCHEMA, "entries", "VIEW", ENTRIES_SQL,
+	"All entries of the log in readable form; rowkeeper.audit_log shows readers theirs."},
+
+	{"rowkeeper", "audit_log", "VIEW", AUDIT_LOG_SQL,
+		"Changes of audited tables, for each reader those of the tables he may SELECT; those of "
+	"dropped tables, and all others, for members of the log''s owner."},
+};
+
+Oid
+rk_audit_log_relation(const char *name)
+{
+	Oid			schema = get_namespace_oid(RK_LOG_SCHEMA, true);
+
+	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+}
+
+/* The access control list of a relation or schema; NULL: the default. */
+static Acl *
+object_acl(int cache, AttrNumber attribute, Oid object)
+{
+	HeapTuple	tuple = SearchSysCache1(cache, ObjectIdGetDatum(object));
+	bool		isnull;
+	Datum		value;
+	Acl		   *acl = NULL;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for object %u", object);
+	value = SysCacheGetAttr(cache, tuple, attribute, &isnull);
+	if (!isnull)
+		acl = DatumGetAclPCopy(value);
+	ReleaseSysCache(tuple);
+	return acl;
+}
+
+/*
+ * Take away what default privileges gave to others, and give back what they
+ * took from the owner.
+ */
+static void
+reset_acl(Oid owner, const char *kind, const char *name, const Acl *acl)
+{
+	StringInfoData sql;
+
+	if (acl == NULL)
+		return;
+
+	initStringInfo(&sql);
+	for (int i = 0; i < ACL_NUM(acl); i++)
+	{
+		Oid			grantee = ACL_DAT(acl)[i].ai_grantee;
+
+		if (grantee == owner)
+			continue;
+		appendStringInfo(&sql, "REVOKE ALL ON %s %s FROM %s CASCADE;", kind, name,
+						 grantee == ACL_ID_PUBLIC ? "PUBLIC" :
+						 quote_identifier(GetUserNameFromId(grantee, false)));
+	}
+	appendStringInfo(&sql, "GRANT ALL ON %s %s TO %s", kind, name,
+					 quote_identifier(GetUserNameFromId(owner, false)));
+	(void) rk_run(owner, sql.data);
+}
+
+/*
+ * Make the rights on a relation of the log exactly its owner's.
+ */
+void
+rk_audit_reset_relation_acl(Oid relid)
+{
+	bool		sequence = get_rel_relkind(relid) == RELKIND_SEQUENCE;
+
+	reset_acl(rk_extension_owner(), sequence ? "SEQUENCE" : "TABLE",
+			  rk_relation_name(relid),
+			  object_acl(RELOID, Anum_pg_class_relacl, relid));
+}
+
+static Oid
+store_object_oid(const StoreObject *object)
+{
+	Oid			schema = get_namespace_oid(object->schema, true);
+
+	return OidIsValid(schema) ? get_relname_relid(object->name, schema) : InvalidOid;
+}
+
+static bool
+store_is_complete(void)
+{
+	for (int i = 0; i < lengthof(store_objects); i++)
+		if (!OidIsValid(store_object_oid(&store_objects[i])))
+			return false;
+	return true;
+}
+
+/*
+ * A schema of this name that somebody else made could hold anything: triggers
+ * that run as us, tables that others may write. One restored from a dump is
+ * owned by whoever restored it, a superuser.
+ */
+static void
+check_schema_owner(Oid schema, Oid owner)
+{
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
+	Oid			schema_owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for schema %u", schema);
+	schema_owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+	ReleaseSysCache(tuple);
+
+	if (schema_owner != owner && !superuser_arg(schema_owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("schema \"%s\" is owned by \"%s\", not by the owner of the extension",
+						RK_LOG_SCHEMA, GetUserNameFromId(schema_owner, false)),
+				 errhint("Rename that schema, or drop it.")));
+}
+
+static void
+ensure_schema(Oid owner)
+{
+	Oid			schema = get_namespace_oid(RK_LOG_SCHEMA, true);
+
+	if (OidIsValid(schema))
+	{
+		check_schema_owner(schema, owner);
+		return;
+	}
+	(void) rk_run(owner, "CREATE SCHEMA " RK_LOG_SCHEMA);
+	(void) rk_run(owner, "COMMENT ON SCHEMA " RK_LOG_SCHEMA " IS "
+				  "'The audit log of rowkeeper; not a member of the extension, which it outlives.'");
+	schema = get_namespace_oid(RK_LOG_SCHEMA, false);
+	reset_acl(owner, "SCHEMA", RK_LOG_SCHEMA,
+			  object_acl(NAMESPACEOID, Anum_pg_namespace_nspacl, schema));
+}
+
+static void
+create_store_object(const StoreObject *object, Oid owner)
+{
+	(void) rk_run(owner, object->sql);
+	(void) rk_run(owner, psprintf("COMMENT ON %s %s.%s IS '%s'", object->kind,
+								  object->schema, object->name, object->comment));
+	rk_audit_reset_relation_acl(store_object_oid(object));
+}
+
+/*
+ * Create what is missing of the log; what is there stays as it is. Runs as the
+ * extension's owner, so the caller needs no rights of his own. Two first
+ * audit() calls at the same time: the second waits for the first to commit (on
+ * the extension's own lock, which no user's advisory lock can collide with)
+ * and finds everything made.
+ */
+void
+rk_audit_store_ensure(FunctionCallInfo fcinfo)
+{
+	Oid			owner = rk_extension_owner();
+	Oid			schema = get_namespace_oid(RK_LOG_SCHEMA, true);
+
+	if (OidIsValid(schema))
+		check_schema_owner(schema, owner);
+	if (store_is_complete())
+		return;
+
+	if (creating_extension)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot create the audit log within an extension script"),
+				 errdetail("It would become a member of that extension, and its rows would not be dumped."),
+				 errhint("Audit a table outside of the script first.")));
+
+	LockDatabaseObject(ExtensionRelationId, get_extension_oid("rowkeeper", false), 0,
+					   ShareRowExclusiveLock);
+	if (store_is_complete())
+		return;
+
+	ensure_schema(owner);
+	for (int i = 0; i < lengthof(store_objects); i++)
+		if (!OidIsValid(store_object_oid(&store_objects[i])))
+			create_store_object(&store_objects[i], owner);
+	(void) rk_run(owner, "GRANT SELECT ON TABLE rowkeeper.audit_log TO PUBLIC");
+	(void) rk_audit_class_ensure(NULL);
+
+	rk_step(fcinfo, "created the audit log in schema " RK_LOG_SCHEMA);
+}

@@ -1,0 +1,601 @@
+/*
+ * log_writer.c
+ *
+ * How entries get into the log; with log_reader.c the only file that knows
+ * what a leaf's row looks like. An entry is formed as a finished heap tuple
+ * when its change is captured; id, transaction and content are known then.
+ * At the flush it gets the time and its who-record's id, both of fixed width
+ * and in front, so they are written into the finished tuple. Then all tuples
+ * go straight into the leaf of this week.
+ *
+ * No partition is ever made here. Where the week has no leaf, or its leaf is
+ * being detached, the entry goes to the overflow leaf with class NULL, and
+ * maintain() moves it later.
+ *
+ * Who acted is stored once, as a record of its own in the same leaf, so that
+ * retention drops both together. A backend refers to a record again only if
+ * it sees it for sure: it was written by a transaction of its own that
+ * committed, or by this one in a subtransaction that still stands.
+ */
+#include "audit/audit.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/partcache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#define ID_BLOCK 64				/* the sequence's increment */
+#define BULK_TUPLES 100			/* from here on a bulk-insert state pays */
+#define MAX_WHO_RECORDS 1024
+
+/* The columns of a log row; the first seven are fixed and NOT NULL. */
+enum
+{
+	LOG_ID, LOG_CHANGED_AT, LOG_TXID, LOG_WHO, LOG_TABLE_ID, LOG_KEY_HASH,
+	LOG_ACTION, LOG_CLASS, LOG_RECORD_ID, LOG_OLD_DATA, LOG_NEW_DATA,
+	LOG_TENANT, LOG_NEW_TENANT, LOG_DETAIL, LOG_COLUMNS
+};
+
+typedef struct LogFixed
+{
+	int64		id;
+	TimestampTz changed_at;
+	int64		txid;
+	int64		who;
+	int32		table_id;
+	int32		key_hash;
+	char		action;
+} LogFixed;
+
+/* A who-record that may be referred to again. */
+typedef struct WhoRecordKey
+{
+	const RkWho *who;
+	Oid			leaf;
+} WhoRecordKey;
+
+typedef struct WhoRecord
+{
+	WhoRecordKey key;
+	int64		id;
+	SubTransactionId subid;		/* 0: its transaction committed */
+} WhoRecord;
+
+static TupleDesc log_desc = NULL;
+static HTAB *who_records = NULL;
+static uint64 who_records_generation = 0;
+static int	unsettled_who_records = 0;	/* those of this transaction */
+
+/* ---- forming tuples ---- */
+
+static TupleDesc
+get_log_desc(void)
+{
+	static const struct
+	{
+		const char *name;
+		Oid			type;
+	}			columns[LOG_COLUMNS] =
+	{
+		{"id", INT8OID}, {"changed_at", TIMESTAMPTZOID}, {"txid", INT8OID},
+		{"who", INT8OID}, {"table_id", INT4OID}, {"key_hash", INT4OID},
+		{"action", CHAROID}, {"class", INT2OID}, {"record_id", JSONBOID},
+		{"old_data", JSONBOID}, {"new_data", JSONBOID}, {"tenant", TEXTOID},
+		{"new_tenant", TEXTOID}, {"detail", JSONBOID}
+	};
+
+	if (log_desc == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(CacheMemoryContext);
+		TupleDesc	desc = CreateTemplateTupleDesc(LOG_COLUMNS);
+
+		for (int i = 0; i < LOG_COLUMNS; i++)
+			TupleDescInitEntry(desc, i + 1, columns[i].name, columns[i].type, -1, 0);
+		log_desc = desc;
+		MemoryContextSwitchTo(old);
+	}
+	return log_desc;
+}
+
+static void
+set_value(Datum *values, bool *nulls, int column, void *value)
+{
+	nulls[column] = value == NULL;
+	values[column] = PointerGetDatum(value);
+}
+
+static HeapTuple
+form_log_tuple(int64 id, const RkLogEntry *entry)
+{
+	Datum		values[LOG_COLUMNS];
+	bool		nulls[LOG_COLUMNS] = {0};
+
+	values[LOG_ID] = Int64GetDatum(id);
+	values[LOG_CHANGED_AT] = TimestampTzGetDatum(0);	/* at the flush */
+	values[LOG_TXID] = Int64GetDatum((int64) U64FromFullTransactionId(GetTopFullTransactionId()));
+	values[LOG_WHO] = Int64GetDatum(0); /* at the flush */
+	values[LOG_TABLE_ID] = Int32GetDatum(entry->table_id);
+	values[LOG_KEY_HASH] = Int32GetDatum(entry->key_hash);
+	values[LOG_ACTION] = CharGetDatum(entry->action);
+	values[LOG_CLASS] = Int16GetDatum(entry->klass);
+	set_value(values, nulls, LOG_RECORD_ID, entry->record_id);
+	set_value(values, nulls, LOG_OLD_DATA, entry->old_data);
+	set_value(values, nulls, LOG_NEW_DATA, entry->new_data);
+	set_value(values, nulls, LOG_TENANT, entry->tenant);
+	set_value(values, nulls, LOG_NEW_TENANT, entry->new_tenant);
+	set_value(values, nulls, LOG_DETAIL, entry->detail);
+	return heap_form_tuple(get_log_desc(), values, nulls);
+}
+
+/* Draw a block of ids from the log's sequence. */
+int64
+rk_audit_log_draw_id(void)
+{
+	Oid			schema = get_namespace_oid(RK_LOG_SCHEMA, false);
+	Oid			sequence = get_relname_relid("log_id", schema);
+
+	if (!OidIsValid(sequence))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("sequence \"%s.log_id\" of the audit log does not exist", RK_LOG_SCHEMA)));
+	return nextval_internal(sequence, false);
+}
+
+/* Append an entry to the frame's batch; returns its id. */
+int64
+rk_audit_log_append(RkFrame *frame, const RkLogEntry *entry)
+{
+	int64		id = rk_frame_next_id(frame, rk_audit_log_draw_id, ID_BLOCK);
+	MemoryContext old = MemoryContextSwitchTo(rk_frame_context(frame));
+	HeapTuple	tuple = form_log_tuple(id, entry);
+
+	rk_frame_append(frame, rk_audit_consumer, tuple, (void *) (intptr_t) entry->klass);
+	MemoryContextSwitchTo(old);
+	return id;
+}
+
+/* ---- who-records ---- */
+
+static void
+push_text(JsonbParseState **state, const char *key, const char *value)
+{
+	JsonbValue	k = {.type = jbvString};
+	JsonbValue	v = {.type = jbvString};
+
+	if (value == NULL || value[0] == '\0')
+		return;
+	k.val.string.val = (char *) key;
+	k.val.string.len = strlen(key);
+	v.val.string.val = (char *) value;
+	v.val.string.len = strlen(value);
+	pushJsonbValue(state, WJB_KEY, &k);
+	pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+/* The context that was set, with what the session itself adds to it. */
+static void
+push_context(JsonbParseState **state, const RkWho *who)
+{
+	JsonbValue	key = {.type = jbvString,.val.string = {7, "context"}};
+
+	if (who->context == NULL && !who->replica)
+		return;
+	pushJsonbValue(state, WJB_KEY, &key);
+	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+	if (who->context != NULL)
+	{
+		JsonbIterator *it = JsonbIteratorInit(&who->context->root);
+		JsonbValue	value;
+		JsonbIteratorToken token = JsonbIteratorNext(&it, &value, true);
+
+		/* the object's members, without its own braces */
+		while ((token = JsonbIteratorNext(&it, &value, true)) == WJB_KEY ||
+			   token == WJB_VALUE)
+			pushJsonbValue(state, token, &value);
+	}
+	if (who->replica)
+		push_text(state, "session_replication_role", "replica");
+	pushJsonbValue(state, WJB_END_OBJECT, NULL);
+}
+
+static const char *
+client_address(void)
+{
+	LOCAL_FCINFO(fcinfo, 0);
+	Datum		address;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 0, InvalidOid, NULL, NULL);
+	address = inet_client_addr(fcinfo);
+	return fcinfo->isnull ? NULL
+		: DatumGetCString(DirectFunctionCall1(inet_out, address));
+}
+
+static Jsonb *
+describe_who(const RkWho *who)
+{
+	JsonbParseState *state = NULL;
+	char	   *db_user = GetUserNameFromId(who->session_user, true);
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_text(&state, "actor", who->actor != NULL ? who->actor : db_user);
+	push_text(&state, "actor_source", who->actor_source);
+	push_text(&state, "db_user", db_user);
+	push_text(&state, "db_role", GetUserNameFromId(who->role, true));
+	push_text(&state, "client_addr", client_address());
+	push_text(&state, "application_name", who->application_name);
+	push_context(&state, who);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+static void
+create_who_cache(void)
+{
+	HASHCTL		control = {
+		.keysize = sizeof(WhoRecordKey),
+		.entrysize = sizeof(WhoRecord),
+		.hcxt = TopMemoryContext	/* as long as the interned RkWho */
+	};
+
+	who_records = hash_create("rowkeeper who-records", 64, &control,
+							  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	who_records_generation = rk_who_generation;
+}
+
+/*
+ * The id of the who-record for this leaf; where there is none yet, *tuple is
+ * a new one to be written with the entries that refer to it.
+ */
+static int64
+who_record_id(const RkWho *who, Oid leaf, int16 klass, HeapTuple *tuple)
+{
+	WhoRecordKey key;
+	WhoRecord  *record;
+	bool		found;
+
+	memset(&key, 0, sizeof(key));
+	key.who = who;
+	key.leaf = leaf;
+
+	if (who_records != NULL && who_records_generation != rk_who_generation)
+	{
+		hash_destroy(who_records);
+		who_records = NULL;
+		unsettled_who_records = 0;
+	}
+	if (who_records == NULL)
+		create_who_cache();
+
+	*tuple = NULL;
+	record = hash_search(who_records, &key, HASH_FIND, NULL);
+	if (record == NULL)
+	{
+		int64		id = rk_audit_log_draw_id();
+		RkLogEntry	entry = {
+			.action = RK_LOG_WHO,.klass = klass,
+			.key_hash = (int32) (id & PG_INT32_MAX),
+			.new_data = describe_who(who)
+		};
+
+		*tuple = form_log_tuple(id, &entry);
+		record = hash_search(who_records, &key, HASH_ENTER, &found);
+		record->id = id;
+		record->subid = GetCurrentSubTransactionId();
+		unsettled_who_records++;
+	}
+	return record->id;
+}
+
+static void
+forget_who_records(bool (*doomed) (const WhoRecord *record, Oid id), Oid id)
+{
+	HASH_SEQ_STATUS scan;
+	WhoRecord  *record;
+
+	if (who_records == NULL)
+		return;
+	hash_seq_init(&scan, who_records);
+	while ((record = hash_seq_search(&scan)) != NULL)
+		if (doomed(record, id))
+			hash_search(who_records, &record->key, HASH_REMOVE, NULL);
+}
+
+static bool
+is_unsettled(const WhoRecord *record, Oid unused)
+{
+	return record->subid != InvalidSubTransactionId;
+}
+
+static bool
+is_of_subtransaction(const WhoRecord *record, Oid subid)
+{
+	return record->subid == subid;
+}
+
+static bool
+is_of_leaf(const WhoRecord *record, Oid leaf)
+{
+	return leaf == InvalidOid || record->key.leaf == leaf;
+}
+
+/* Hand the records of a committed (sub)transaction to its parent. */
+static void
+reparent_who_records(SubTransactionId from, SubTransactionId to)
+{
+	HASH_SEQ_STATUS scan;
+	WhoRecord  *record;
+
+	hash_seq_init(&scan, who_records);
+	while ((record = hash_seq_search(&scan)) != NULL)
+		if (record->subid == from)
+			record->subid = to;
+}
+
+static void
+settle_who_records(XactEvent event, void *arg)
+{
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
+		return;
+
+	if (unsettled_who_records > 0 && who_records != NULL)
+	{
+		if (event != XACT_EVENT_COMMIT)
+			forget_who_records(is_unsettled, InvalidOid);
+		else if (hash_get_num_entries(who_records) > MAX_WHO_RECORDS)
+			forget_who_records(is_of_leaf, InvalidOid);
+		else
+			reparent_who_records(TopSubTransactionId, InvalidSubTransactionId);
+	}
+	unsettled_who_records = 0;
+}
+
+static void
+settle_sub_who_records(SubXactEvent event, SubTransactionId subid,
+					   SubTransactionId parent, void *arg)
+{
+	if (unsettled_who_records == 0 || who_records == NULL)
+		return;
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		forget_who_records(is_of_subtransaction, subid);
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+		reparent_who_records(subid, parent);
+}
+
+static void
+forget_leaf(Datum arg, Oid relid)
+{
+	forget_who_records(is_of_leaf, relid);
+}
+
+/* ---- the leaf ---- */
+
+/* The partition of a class table that holds a moment, or InvalidOid. */
+static Oid
+find_leaf(Relation class_table, TimestampTz at)
+{
+	PartitionDesc partitions = RelationGetPartitionDesc(class_table, false);
+	PartitionKey key = RelationGetPartitionKey(class_table);
+	Datum		bound = TimestampTzGetDatum(at);
+	bool		is_equal;
+	int			offset;
+	int			index;
+
+	if (partitions->detached_exist)
+	{
+		/*
+		 * A leaf pending detach is no leaf any more: an entry written there
+		 * would leave the log with it. Whether one is pending is a matter of
+		 * now, not of this transaction's snapshot.
+		 */
+		PushActiveSnapshot(GetLatestSnapshot());
+		partitions = RelationGetPartitionDesc(class_table, true);
+		PopActiveSnapshot();
+	}
+	if (partitions->nparts == 0)
+		return InvalidOid;
+
+	offset = partition_range_datum_bsearch(key->partsupfunc, key->partcollation,
+										   partitions->boundinfo, 1, &bound, &is_equal);
+	index = partitions->boundinfo->indexes[offset + 1];
+	return index < 0 ? InvalidOid : partitions->oids[index];
+}
+
+/*
+ * Open the leaf that entries of a class written now go to, locked ROW
+ * EXCLUSIVE as its parent is, so that neither can be detached under us;
+ * *overflow: the week has no leaf, this is the overflow leaf.
+ */
+static Relation
+open_leaf(int16 klass, TimestampTz now, bool *overflow)
+{
+	Oid			schema = get_namespace_oid(RK_LOG_SCHEMA, false);
+	Oid			class_table = get_relname_relid(psprintf("log_c%d", klass), schema);
+	Oid			leaf = InvalidOid;
+
+	if (OidIsValid(class_table))
+	{
+		Relation	parent = table_open(class_table, RowExclusiveLock);
+
+		/* a lock held already does not do this, and a detach may be pending */
+		AcceptInvalidationMessages();
+		leaf = find_leaf(parent, now);
+		table_close(parent, NoLock);
+	}
+	*overflow = !OidIsValid(leaf);
+	if (*overflow)
+		leaf = get_relname_relid("log_overflow", schema);
+	if (!OidIsValid(leaf))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the audit log has no partition for entries of this moment"),
+				 errdetail("Neither a partition of \"%s.log_c%d\" nor \"%s.log_overflow\" can take them.",
+						   RK_LOG_SCHEMA, klass, RK_LOG_SCHEMA),
+				 errhint("CALL rowkeeper.maintain() as the owner of the log.")));
+	return table_open(leaf, RowExclusiveLock);
+}
+
+/* ---- writing ---- */
+
+typedef struct LeafInsert
+{
+	Relation	leaf;
+	EState	   *estate;
+	ResultRelInfo *target;
+	BulkInsertState bulk;		/* NULL for a few tuples */
+	CommandId	command;
+} LeafInsert;
+
+static void
+begin_insert(LeafInsert *insert, Relation leaf, int count)
+{
+	insert->leaf = leaf;
+	insert->estate = CreateExecutorState();
+	insert->target = makeNode(ResultRelInfo);
+	InitResultRelInfo(insert->target, leaf, 1, NULL, 0);
+	ExecOpenIndices(insert->target, false);
+	insert->bulk = count >= BULK_TUPLES ? GetBulkInsertState() : NULL;
+	insert->command = GetCurrentCommandId(true);
+}
+
+static void
+insert_tuples(LeafInsert *insert, HeapTuple *tuples, int count)
+{
+	TupleTableSlot **slots = palloc(count * sizeof(TupleTableSlot *));
+
+	for (int i = 0; i < count; i++)
+	{
+		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(insert->leaf),
+											&TTSOpsHeapTuple);
+		ExecStoreHeapTuple(tuples[i], slots[i], false);
+		slots[i]->tts_tableOid = RelationGetRelid(insert->leaf);
+	}
+	if (count == 1)
+		table_tuple_insert(insert->leaf, slots[0], insert->command, 0, insert->bulk);
+	else
+		table_multi_insert(insert->leaf, slots, count, insert->command, 0, insert->bulk);
+
+	for (int i = 0; i < count; i++)
+	{
+		if (insert->target->ri_NumIndices > 0)
+			(void) rk_insert_index_tuples(insert->target, slots[i], insert->estate);
+		ExecDropSingleTupleTableSlot(slots[i]);
+	}
+	pfree(slots);
+}
+
+static void
+end_insert(LeafInsert *insert)
+{
+	if (insert->bulk != NULL)
+	{
+		table_finish_bulk_insert(insert->leaf, 0);
+		FreeBulkInsertState(insert->bulk);
+	}
+	ExecCloseIndices(insert->target);
+	FreeExecutorState(insert->estate);
+}
+
+/* Complete a formed tuple; returns it, or a copy where its shape changes. */
+static HeapTuple
+complete_tuple(HeapTuple tuple, TimestampTz now, int64 who, bool overflow)
+{
+	LogFixed   *fixed = (LogFixed *) GETSTRUCT(tuple);
+
+	fixed->changed_at = now;
+	fixed->who = who;
+	if (overflow)
+	{
+		int			column = LOG_CLASS + 1;
+		Datum		value = (Datum) 0;
+		bool		isnull = true;
+
+		tuple = heap_modify_tuple_by_cols(tuple, get_log_desc(), 1, &column, &value, &isnull);
+	}
+	return tuple;
+}
+
+/* Write the entries of one class. */
+static void
+write_class(int16 klass, RkEntry *entries, int count)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		overflow;
+	Relation	leaf = open_leaf(klass, now, &overflow);
+	HeapTuple  *tuples = palloc(2 * count * sizeof(HeapTuple));
+	int			ntuples = 0;
+	const RkWho *who = NULL;
+	int64		who_id = 0;
+	LeafInsert	insert;
+
+	for (int i = 0; i < count; i++)
+	{
+		if ((int16) (intptr_t) entries[i].tag != klass)
+			continue;
+		if (entries[i].who != who)
+		{
+			HeapTuple	record;
+
+			who = entries[i].who;
+			who_id = who_record_id(who, RelationGetRelid(leaf), klass, &record);
+			if (record != NULL)
+				tuples[ntuples++] = complete_tuple(record, now, 0, overflow);
+		}
+		tuples[ntuples++] = complete_tuple(entries[i].tuple, now, who_id, overflow);
+	}
+
+	begin_insert(&insert, leaf, ntuples);
+	insert_tuples(&insert, tuples, ntuples);
+	end_insert(&insert);
+	table_close(leaf, NoLock);
+	pfree(tuples);
+}
+
+/*
+ * Write the entries of a batch; called at the end of a statement, before
+ * commit, and when a batch has grown large. Allocates in the current context.
+ * Locks: ROW EXCLUSIVE on the leaf and its parent, kept to the transaction's
+ * end.
+ */
+void
+rk_audit_log_flush(RkEntry *entries, int count)
+{
+	Bitmapset  *written = NULL;
+
+	for (int i = 0; i < count; i++)
+	{
+		int16		klass = (int16) (intptr_t) entries[i].tag;
+
+		if (i > 0 && entries[i].tag == entries[i - 1].tag)
+			continue;
+		if (bms_is_member(klass, written))
+			continue;
+		write_class(klass, entries, count);
+		written = bms_add_member(written, klass);
+	}
+	bms_free(written);
+}
+
+/* Register what keeps the writer's caches true. */
+void
+rk_audit_writer_init(void)
+{
+	RegisterXactCallback(settle_who_records, NULL);
+	RegisterSubXactCallback(settle_sub_who_records, NULL);
+	CacheRegisterRelcacheCallback(forget_leaf, (Datum) 0);
+}

@@ -1,0 +1,90 @@
+/*
+ * compat.h
+ *
+ * Every difference between the supported server versions (15 to 18), as
+ * wrappers under one name, so that no other file tests PG_VERSION_NUM.
+ */
+#ifndef RK_COMPAT_H
+#define RK_COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "rowkeeper needs PostgreSQL 15 or later"
+#endif
+
+#include "catalog/pg_attribute.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "executor/executor.h"
+#include "nodes/parsenodes.h"
+#include "utils/acl.h"
+#include "utils/relcache.h"
+
+/* 16 added onlySummarizing to the arguments. */
+static inline List *
+rk_insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	return ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL, false);
+#else
+	return ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL);
+#endif
+}
+
+/* 16 replaced the function per kind of object by one for all. */
+static inline bool
+rk_is_relation_owner(Oid relid, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relid, role);
+#else
+	return pg_class_ownercheck(relid, role);
+#endif
+}
+
+/* 18 asks whether a deferrable primary key will do; it identifies rows as well. */
+static inline Oid
+rk_primary_key_index(Relation rel)
+{
+#if PG_VERSION_NUM >= 180000
+	return RelationGetPrimaryKeyIndex(rel, true);
+#else
+	return RelationGetPrimaryKeyIndex(rel);
+#endif
+}
+
+/* 15 marks a subcommand that reaches partitions by a type of its own. */
+static inline AlterTableType
+rk_plain_subcommand(AlterTableType type)
+{
+#if PG_VERSION_NUM < 160000
+	switch (type)
+	{
+		case AT_AddColumnRecurse:
+			return AT_AddColumn;
+		case AT_DropColumnRecurse:
+			return AT_DropColumn;
+		case AT_AddConstraintRecurse:
+			return AT_AddConstraint;
+		case AT_DropConstraintRecurse:
+			return AT_DropConstraint;
+		case AT_ValidateConstraintRecurse:
+			return AT_ValidateConstraint;
+		default:
+			break;
+	}
+#endif
+	return type;
+}
+
+/* 18 has virtual generated columns, which have no stored value. */
+static inline bool
+rk_is_virtual(Form_pg_attribute column)
+{
+#if PG_VERSION_NUM >= 180000
+	return column->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL;
+#else
+	return false;
+#endif
+}
+
+#endif							/* RK_COMPAT_H */

@@ -1,0 +1,547 @@
+/*
+ * changes.c
+ *
+ * The change batch: rows that AFTER ROW triggers saw change, kept until the
+ * end of the statement and then handed to the features that asked for them
+ * (audit's log, soft delete's trash) all at once. One row trigger serves all:
+ * the server queues 16 bytes an event for each trigger, so a second one would
+ * double the memory of a bulk update.
+ *
+ * The batch is a stack of frames, one for each pair of subtransaction and
+ * query nesting level. A flush writes only what belongs to the current
+ * subtransaction: what an outer level captured must not be written inside an
+ * EXCEPTION block that may still roll back. When a subtransaction commits,
+ * its frames join its parent's; when it aborts, they go. The nesting level is
+ * pg_trigger_depth(): while a statement's row triggers are fired at depth d,
+ * every other statement's are fired deeper.
+ *
+ * A row that moves between partitions arrives as a DELETE and an INSERT. The
+ * DELETE carries the server's mark on its tuple; it is held back, and the
+ * next INSERT under the same root at the same level completes it as one
+ * UPDATE. What is not completed (a BEFORE INSERT trigger swallowed the row)
+ * is a DELETE after all. Logical apply moves rows without a mark: there a
+ * DELETE and an INSERT made by one command are one move.
+ *
+ * Statement triggers flush. Logical apply fires none, so what is left is
+ * flushed before commit or PREPARE; a large frame is flushed as it grows.
+ */
+#include "rowkeeper.h"
+
+#include "access/heaptoast.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tupconvert.h"
+#include "access/xact.h"
+#include "replication/logicalworker.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#define FLUSH_ENTRIES 1000
+#define FLUSH_BYTES (1024 * 1024)
+
+typedef struct Batch
+{
+	RkEntry    *entries;
+	int			count;
+	int			size;
+} Batch;
+
+struct RkFrame
+{
+	RkFrame    *next;			/* towards the outermost */
+	SubTransactionId subid;
+	int			depth;			/* of trigger nesting */
+	MemoryContext context;		/* entries; reset at a flush */
+	const RkWho *who;			/* NULL: read at the next entry */
+	Batch		batches[RK_MAX_CONSUMERS];
+	int			count;			/* entries of all batches */
+	Size		bytes;
+
+	int64		next_id;		/* a block of ids drawn for this frame */
+	int			ids_left;
+
+	HeapTuple	held_row;		/* first half of a move, or NULL */
+	Oid			held_relid;
+	Oid			held_root;
+	bool		held_marked;
+	CommandId	held_command;
+
+	Oid			truncated_root; /* the TRUNCATE seen last */
+	CommandId	truncated_command;
+};
+
+static RkFrame *frames = NULL;	/* innermost first; in TopTransactionContext */
+
+PG_FUNCTION_INFO_V1(rowkeeper_changes_row);
+PG_FUNCTION_INFO_V1(rowkeeper_changes_flush);
+
+/* ---- frames ---- */
+
+static RkFrame *
+find_frame(SubTransactionId subid, int depth)
+{
+	for (RkFrame *frame = frames; frame != NULL; frame = frame->next)
+		if (frame->subid == subid && frame->depth == depth)
+			return frame;
+	return NULL;
+}
+
+static RkFrame *
+push_frame(SubTransactionId subid, int depth)
+{
+	RkFrame    *frame = MemoryContextAllocZero(TopTransactionContext, sizeof(RkFrame));
+
+	frame->subid = subid;
+	frame->depth = depth;
+	frame->context = AllocSetContextCreate(TopTransactionContext, "rowkeeper changes",
+										   ALLOCSET_DEFAULT_SIZES);
+	frame->next = frames;
+	frames = frame;
+	return frame;
+}
+
+static RkFrame *
+frame_at(SubTransactionId subid, int depth)
+{
+	RkFrame    *frame = find_frame(subid, depth);
+
+	return frame != NULL ? frame : push_frame(subid, depth);
+}
+
+static void
+empty_frame(RkFrame *frame)
+{
+	MemoryContextReset(frame->context);
+	memset(frame->batches, 0, sizeof(frame->batches));
+	frame->count = 0;
+	frame->bytes = 0;
+	frame->who = NULL;
+	frame->ids_left = 0;
+}
+
+/* The frame for changes made outside of our row trigger (events). */
+RkFrame *
+rk_frame_current(void)
+{
+	return frame_at(GetCurrentSubTransactionId(), DatumGetInt32(pg_trigger_depth(NULL)));
+}
+
+/* Where a consumer allocates the tuple of an entry. */
+MemoryContext
+rk_frame_context(RkFrame *frame)
+{
+	return frame->context;
+}
+
+/*
+ * The next id of the frame. Ids are drawn in blocks, after the row locks of
+ * the frame's statement were taken, so the ids of one row are in true order.
+ */
+int64
+rk_frame_next_id(RkFrame *frame, int64 (*draw) (void), int block)
+{
+	if (frame->ids_left == 0)
+	{
+		frame->next_id = draw();
+		frame->ids_left = block;
+	}
+	frame->ids_left--;
+	return frame->next_id++;
+}
+
+/* Append an entry; its tuple is in the frame's context. */
+void
+rk_frame_append(RkFrame *frame, int consumer, HeapTuple tuple, const void *tag)
+{
+	Batch	   *batch = &frame->batches[consumer];
+
+	if (batch->count == batch->size)
+	{
+		batch->size = batch->size == 0 ? 8 : batch->size * 2;
+		batch->entries = batch->entries == NULL
+			? MemoryContextAlloc(frame->context, batch->size * sizeof(RkEntry))
+			: repalloc(batch->entries, batch->size * sizeof(RkEntry));
+	}
+	if (frame->who == NULL)
+		frame->who = rk_who_current();
+	batch->entries[batch->count++] = (RkEntry) {
+		.tuple = tuple, .tag = tag, .who = frame->who
+	};
+	frame->count++;
+	frame->bytes += tuple->t_len;
+}
+
+/* ---- flush ---- */
+
+/* Write what the frame holds; it must be of the current subtransaction. */
+void
+rk_frame_flush(RkFrame *frame)
+{
+	if (frame->count == 0)
+		return;
+
+	for (int i = 0; i < RK_MAX_CONSUMERS; i++)
+		if (frame->batches[i].count > 0)
+			rk_consumer(i)->flush(frame->batches[i].entries, frame->batches[i].count);
+	empty_frame(frame);
+}
+
+/* ---- one change ---- */
+
+static void
+capture_change(RkFrame *frame, const RkChange *change)
+{
+	RkRelationInfo *info = change->info;
+
+	for (int i = 0; i < RK_MAX_CONSUMERS; i++)
+	{
+		void	   *prepared = info->consumer[i];
+
+		if (prepared == NULL)
+			continue;
+		info->pins++;
+		rk_consumer(i)->capture(frame, prepared, change);
+		/* an error leaves the pin: the cost is memory until the session ends */
+		if (info->pins > 0)
+			info->pins--;
+	}
+}
+
+static void
+forget_held(RkFrame *frame)
+{
+	heap_freetuple(frame->held_row);
+	frame->held_row = NULL;
+}
+
+/* A held DELETE was not completed: it is one. */
+static void
+release_held(RkFrame *frame)
+{
+	RkChange	change = {.kind = RK_DELETE,.old_row = frame->held_row};
+
+	if (frame->held_row == NULL)
+		return;
+	change.rel = table_open(frame->held_relid, NoLock); /* locked by the DELETE */
+	change.info = rk_relation_info_get(change.rel);
+	capture_change(frame, &change);
+	table_close(change.rel, NoLock);
+	forget_held(frame);
+}
+
+static CommandId
+deleting_command(HeapTuple row)
+{
+	return HeapTupleHeaderGetCmax(row->t_data);
+}
+
+static CommandId
+inserting_command(HeapTuple row)
+{
+	return HeapTupleHeaderGetCmin(row->t_data);
+}
+
+/*
+ * The held row outlives a flush of its frame, so it is not in the frame's
+ * context; forget_held() frees it.
+ */
+static void
+hold_delete(RkFrame *frame, const RkChange *change, bool marked)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	frame->held_row = HeapTupleHasExternal(change->old_row)
+		? toast_flatten_tuple(change->old_row, RelationGetDescr(change->rel))
+		: heap_copytuple(change->old_row);
+	frame->held_relid = RelationGetRelid(change->rel);
+	frame->held_root = change->info->root;
+	frame->held_marked = marked;
+	frame->held_command = marked ? 0 : deleting_command(change->old_row);
+	MemoryContextSwitchTo(old);
+}
+
+/* Whether this INSERT is the second half of the held move. */
+static bool
+completes_held(RkFrame *frame, const RkChange *insert)
+{
+	return frame->held_row != NULL &&
+		frame->held_root == insert->info->root &&
+		(frame->held_marked ||
+		 inserting_command(insert->new_row) == frame->held_command);
+}
+
+/* The held row in the layout of the partition it moved to. */
+static HeapTuple
+held_row_for(RkFrame *frame, Relation target)
+{
+	Relation	source = table_open(frame->held_relid, NoLock);
+	HeapTuple	row = frame->held_row;
+	TupleConversionMap *map = convert_tuples_by_name(RelationGetDescr(source),
+													 RelationGetDescr(target));
+
+	if (map != NULL)
+	{
+		row = execute_attr_map_tuple(row, map);
+		free_conversion_map(map);
+	}
+	table_close(source, NoLock);
+	return row;
+}
+
+static void
+take_change(RkFrame *frame, RkChange *change)
+{
+	switch (change->kind)
+	{
+		case RK_DELETE:
+			{
+				bool		marked = HeapTupleHeaderIndicatesMovedPartitions(change->old_row->t_data);
+
+				release_held(frame);
+				if (marked ||
+					(IsLogicalWorker() && change->rel->rd_rel->relispartition))
+				{
+					hold_delete(frame, change, marked);
+					return;
+				}
+				break;
+			}
+		case RK_INSERT:
+			if (completes_held(frame, change))
+			{
+				change->kind = RK_UPDATE;
+				change->old_row = held_row_for(frame, change->rel);
+				capture_change(frame, change);
+				forget_held(frame);
+				return;
+			}
+			release_held(frame);
+			break;
+		default:
+			release_held(frame);
+	}
+	capture_change(frame, change);
+}
+
+/* ---- triggers ---- */
+
+static TriggerData *
+check_trigger_call(FunctionCallInfo fcinfo, const char *name)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called by trigger manager", name)));
+	return (TriggerData *) fcinfo->context;
+}
+
+/*
+ * rowkeeper._changes_row() is the AFTER ROW trigger "rowkeeper_changes". Its
+ * arguments are pairs of a consumer's name and its options as JSON. Takes no
+ * lock beyond those of the statement; may be called by the trigger manager
+ * only. Raises whatever keeps a change from being recorded: a change is never
+ * let through unrecorded.
+ */
+Datum
+rowkeeper_changes_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = check_trigger_call(fcinfo, "_changes_row");
+	RkFrame    *frame = frame_at(GetCurrentSubTransactionId(),
+								 DatumGetInt32(pg_trigger_depth(fcinfo)));
+	RkChange	change = {.rel = trigger->tg_relation};
+
+	if (!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_AFTER(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be fired AFTER ROW", "_changes_row")));
+
+	change.info = rk_relation_info_get(change.rel);
+	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+	{
+		change.kind = RK_INSERT;
+		change.new_row = trigger->tg_trigtuple;
+	}
+	else if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+	{
+		change.kind = RK_UPDATE;
+		change.old_row = trigger->tg_trigtuple;
+		change.new_row = trigger->tg_newtuple;
+	}
+	else
+	{
+		change.kind = RK_DELETE;
+		change.old_row = trigger->tg_trigtuple;
+	}
+	take_change(frame, &change);
+
+	if (frame->count >= FLUSH_ENTRIES || frame->bytes >= FLUSH_BYTES)
+		rk_frame_flush(frame);
+	PG_RETURN_POINTER(NULL);
+}
+
+/*
+ * TRUNCATE of a partitioned table fires the root's trigger and then every
+ * partition's: one change of the root. Of a partition alone: one change of
+ * the root that names the partition.
+ */
+static void
+take_truncate(RkFrame *frame, RkChange *change)
+{
+	CommandId	command = GetCurrentCommandId(false);
+
+	if (frame->truncated_root == change->info->root &&
+		frame->truncated_command == command &&
+		RelationGetRelid(change->rel) != change->info->root)
+		return;
+	if (RelationGetRelid(change->rel) == change->info->root)
+	{
+		frame->truncated_root = change->info->root;
+		frame->truncated_command = command;
+	}
+	capture_change(frame, change);
+}
+
+/*
+ * rowkeeper._changes_flush() is the AFTER STATEMENT trigger
+ * "rowkeeper_changes_flush" of the root and of every partition (the server
+ * clones row triggers only): writes what the statement changed, and records a
+ * TRUNCATE. Locks: ROW EXCLUSIVE on what the consumers write to.
+ */
+Datum
+rowkeeper_changes_flush(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = check_trigger_call(fcinfo, "_changes_flush");
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	int			depth = DatumGetInt32(pg_trigger_depth(fcinfo));
+	RkFrame    *frame;
+
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+	{
+		RkChange	change = {.kind = RK_TRUNCATE,.rel = trigger->tg_relation};
+
+		change.info = rk_relation_info_get(change.rel);
+		take_truncate(frame_at(subid, depth), &change);
+	}
+
+	frame = find_frame(subid, depth);
+	if (frame != NULL)
+	{
+		release_held(frame);
+		rk_frame_flush(frame);
+	}
+	PG_RETURN_POINTER(NULL);
+}
+
+/* ---- transactions ---- */
+
+static void
+flush_all(void)
+{
+	bool		pushed = false;
+
+	for (RkFrame *frame = frames; frame != NULL; frame = frame->next)
+	{
+		if (frame->count == 0 && frame->held_row == NULL)
+			continue;
+		if (!pushed && !ActiveSnapshotSet())
+		{
+			PushActiveSnapshot(GetTransactionSnapshot());
+			pushed = true;
+		}
+		release_held(frame);
+		rk_frame_flush(frame);
+	}
+	if (pushed)
+		PopActiveSnapshot();
+}
+
+static void
+end_transaction(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			flush_all();
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_ABORT:
+			frames = NULL;		/* the memory goes with the transaction */
+			break;
+		default:
+			break;
+	}
+}
+
+/* Append the entries of a committed subtransaction's frame to its parent's. */
+static void
+splice_frame(RkFrame *parent, RkFrame *child)
+{
+	for (int i = 0; i < RK_MAX_CONSUMERS; i++)
+		for (int j = 0; j < child->batches[i].count; j++)
+		{
+			RkEntry    *entry = &child->batches[i].entries[j];
+			const RkWho *who = parent->who;
+
+			parent->who = entry->who;
+			rk_frame_append(parent, i, entry->tuple, entry->tag);
+			parent->who = who;
+		}
+	/* their tuples live on until the parent is flushed */
+	MemoryContextSetParent(child->context, parent->context);
+}
+
+static void
+end_subtransaction(SubXactEvent event, SubTransactionId subid,
+				   SubTransactionId parent, void *arg)
+{
+	RkFrame   **link = &frames;
+
+	if (event == SUBXACT_EVENT_PRE_COMMIT_SUB)
+	{
+		for (RkFrame *frame = frames; frame != NULL; frame = frame->next)
+			if (frame->subid == subid)
+				release_held(frame);
+		return;
+	}
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+
+	while (*link != NULL)
+	{
+		RkFrame    *frame = *link;
+		RkFrame    *outer;
+
+		if (frame->subid != subid)
+		{
+			link = &frame->next;
+			continue;
+		}
+		if (event == SUBXACT_EVENT_ABORT_SUB)
+		{
+			*link = frame->next;
+			MemoryContextDelete(frame->context);
+		}
+		else if ((outer = find_frame(parent, frame->depth)) == NULL)
+		{
+			frame->subid = parent;
+			link = &frame->next;
+		}
+		else
+		{
+			*link = frame->next;
+			splice_frame(outer, frame);
+		}
+	}
+}
+
+void
+rk_changes_init(void)
+{
+	RegisterXactCallback(end_transaction, NULL);
+	RegisterSubXactCallback(end_subtransaction, NULL);
+}

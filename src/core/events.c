@@ -1,0 +1,182 @@
+/*
+ * events.c
+ *
+ * What happens to tables as objects: the extension's event triggers, which
+ * hand each command to the features that listen, in the order in which
+ * rowkeeper.c starts them. The triggers are ENABLE ALWAYS, so a session under
+ * session_replication_role = replica is heard as well.
+ *
+ * They see the commands of everybody, so they leave at once where there is
+ * nothing to do: under binary upgrade, in the extension's own statements.
+ */
+#include "rowkeeper.h"
+
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_trigger.h"
+#include "commands/event_trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "tcop/cmdtag.h"
+#include "tcop/deparse_utility.h"
+#include "utils/builtins.h"
+
+#define MAX_LISTENERS 8
+
+static const RkEventListener *listeners[MAX_LISTENERS];
+static int	listener_count = 0;
+
+PG_FUNCTION_INFO_V1(rowkeeper_on_ddl_end);
+PG_FUNCTION_INFO_V1(rowkeeper_on_drop);
+PG_FUNCTION_INFO_V1(rowkeeper_on_rewrite);
+
+/* Announce a listener; called once, at load. */
+void
+rk_events_listen(const RkEventListener *listener)
+{
+	if (listener_count == MAX_LISTENERS)
+		elog(ERROR, "too many event listeners");
+	listeners[listener_count++] = listener;
+}
+
+#define tell_listeners(method, ...) \
+	do { \
+		for (int l_ = 0; l_ < listener_count; l_++) \
+			if (listeners[l_]->method != NULL) \
+				listeners[l_]->method(__VA_ARGS__); \
+	} while (0)
+
+static EventTriggerData *
+check_event_call(FunctionCallInfo fcinfo, const char *name)
+{
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called by event trigger manager", name)));
+	return (EventTriggerData *) fcinfo->context;
+}
+
+static bool
+nothing_to_hear(void)
+{
+	return IsBinaryUpgrade || rk_in_own_statement();
+}
+
+/*
+ * Run a query on what the event trigger may ask; the result stays with SPI,
+ * which the caller finishes.
+ */
+static void
+query_event(const char *sql)
+{
+	SPI_connect();
+	if (SPI_execute(sql, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the event's objects");
+}
+
+static Datum
+event_column(uint64 row, int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
+}
+
+/*
+ * rowkeeper._on_ddl_end(): event trigger "rowkeeper_ddl_end" on
+ * ddl_command_end. Tells listeners of every relation that a command created
+ * or altered. Raises what they raise: a command that would break a feature's
+ * promise is refused here.
+ */
+Datum
+rowkeeper_on_ddl_end(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *event = check_event_call(fcinfo, "_on_ddl_end");
+
+	if (nothing_to_hear())
+		PG_RETURN_NULL();
+
+	query_event("SELECT classid, objid, command FROM pg_catalog.pg_event_trigger_ddl_commands()");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Oid			class = DatumGetObjectId(event_column(i, 1, &isnull));
+		RkDdlCommand command = {
+			.tag = GetCommandTagName(event->tag),
+			.parsetree = event->parsetree,
+			.relid = DatumGetObjectId(event_column(i, 2, &isnull))
+		};
+		CollectedCommand *collected = (CollectedCommand *) DatumGetPointer(event_column(i, 3, &isnull));
+
+		if (!isnull && collected->type == SCT_AlterTable)
+			command.subcommands = collected->d.alterTable.subcmds;
+		if (class == RelationRelationId)
+			tell_listeners(relation_altered, &command);
+		else if (class == NamespaceRelationId)
+			tell_listeners(schema_altered, &command);
+		else if (class == TriggerRelationId)
+			tell_listeners(trigger_created, &command);
+	}
+	SPI_finish();
+	PG_RETURN_NULL();
+}
+
+/*
+ * rowkeeper._on_drop(): event trigger "rowkeeper_drop" on sql_drop. Tells
+ * listeners of dropped relations, columns and triggers.
+ */
+Datum
+rowkeeper_on_drop(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *event = check_event_call(fcinfo, "_on_drop");
+
+	if (nothing_to_hear())
+		PG_RETURN_NULL();
+
+	query_event("SELECT classid, objid, object_identity, address_names[3],"
+				" CASE WHEN object_type = 'trigger' THEN"
+				"  pg_catalog.to_regclass(pg_catalog.format('%I.%I', address_names[1], address_names[2])) END"
+				" FROM pg_catalog.pg_event_trigger_dropped_objects()"
+				" WHERE objsubid OPERATOR(pg_catalog.=) 0 AND NOT is_temporary"
+				" AND (object_type OPERATOR(pg_catalog.=) ANY ('{table,\"foreign table\"}')"
+				"  OR (object_type OPERATOR(pg_catalog.=) 'trigger' AND original))");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Oid			class = DatumGetObjectId(event_column(i, 1, &isnull));
+		RkDrop		drop = {
+			.tag = GetCommandTagName(event->tag),
+			.object = DatumGetObjectId(event_column(i, 2, &isnull)),
+			.identity = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3),
+			.trigger = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 4)
+		};
+		Datum		table = event_column(i, 5, &isnull);
+
+		drop.table = isnull ? InvalidOid : DatumGetObjectId(table);
+
+		if (class == RelationRelationId)
+			tell_listeners(relation_dropped, &drop);
+		else if (class == TriggerRelationId)
+			tell_listeners(trigger_dropped, &drop);
+	}
+	SPI_finish();
+	PG_RETURN_NULL();
+}
+
+/*
+ * rowkeeper._on_rewrite(): event trigger "rowkeeper_rewrite" on
+ * table_rewrite, before a command writes a table anew.
+ */
+Datum
+rowkeeper_on_rewrite(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *event = check_event_call(fcinfo, "_on_rewrite");
+	Oid			relid;
+	int			reason;
+
+	if (nothing_to_hear())
+		PG_RETURN_NULL();
+
+	relid = DatumGetObjectId(pg_event_trigger_table_rewrite_oid(fcinfo));
+	reason = DatumGetInt32(pg_event_trigger_table_rewrite_reason(fcinfo));
+	tell_listeners(relation_rewritten, relid, reason, GetCommandTagName(event->tag));
+	PG_RETURN_NULL();
+}

@@ -1,0 +1,227 @@
+/*
+ * maintain.c
+ *
+ * CALL rowkeeper.maintain(): all periodic work of all features, for a worker,
+ * pg_cron or a shell to call. Features register tasks; each runs in a
+ * subtransaction of its own and is committed on its own, so that one failure
+ * is recorded in maintain_log and stops nobody else's work, and no lock is
+ * held longer than its task. Two sessions may maintain at the same time: a
+ * task that the other one runs at the moment is left to it.
+ *
+ * The commits happen outside of PG_TRY and in a non-atomic context, which is
+ * why the procedure carries neither SECURITY DEFINER nor SET.
+ */
+#include "rowkeeper.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#define MAX_TASKS 32
+#define ADVISORY_CLASS 0x726b6d74	/* "rkmt": our part of the advisory locks */
+#define KEEP_LOG "90 days"
+
+static const RkMaintainTask *tasks[MAX_TASKS];
+static int	task_count = 0;
+
+PG_FUNCTION_INFO_V1(rowkeeper_maintain);
+
+/* Add a task; tasks run in the order in which they were registered. */
+void
+rk_maintain_register(const RkMaintainTask *task)
+{
+	if (task_count == MAX_TASKS)
+		elog(ERROR, "too many maintenance tasks");
+	tasks[task_count++] = task;
+}
+
+static void
+check_non_atomic(FunctionCallInfo fcinfo)
+{
+	if (fcinfo->context != NULL && IsA(fcinfo->context, CallContext) &&
+		!castNode(CallContext, fcinfo->context)->atomic)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+			 errmsg("maintenance cannot run inside a transaction block"),
+			 errdetail("It commits after each of its tasks."),
+			 errhint("CALL rowkeeper.maintain() by itself, outside of BEGIN and not from a function.")));
+}
+
+/* Only for a task that another session does not run already. */
+static bool
+lock_task(const RkMaintainTask *task)
+{
+	uint32		hash = hash_bytes((const unsigned char *) task->name, strlen(task->name));
+
+	return DatumGetBool(DirectFunctionCall2(pg_try_advisory_xact_lock_int4,
+											Int32GetDatum(ADVISORY_CLASS),
+											Int32GetDatum((int32) hash)));
+}
+
+/*
+ * Run the task in a subtransaction; NULL, or the error that undid it. A
+ * cancelled query is cancelled, not recorded.
+ */
+static ErrorData *
+run_task(const RkMaintainTask *task, RkMaintainRun *run)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		task->run(run);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+
+	if (error != NULL && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error);
+	return error;
+}
+
+static char *
+error_text(const ErrorData *error)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfo(&text, "%s: %s", unpack_sql_state(error->sqlerrcode), error->message);
+	if (error->detail != NULL)
+		appendStringInfo(&text, "\n%s", error->detail);
+	if (error->hint != NULL)
+		appendStringInfo(&text, "\n%s", error->hint);
+	return text.data;
+}
+
+/* One row for what did something or failed; none for an idle task. */
+static void
+record_run(const RkMaintainTask *task, const RkMaintainRun *run,
+		   TimestampTz started, const ErrorData *error)
+{
+	Oid			types[7] = {TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, INT8OID, TEXTOID};
+	Datum		values[7];
+	char		nulls[8] = "       ";
+
+	values[0] = TimestampTzGetDatum(started);
+	values[1] = values[2] = (Datum) 0;
+	if (run->table_schema != NULL)
+		values[1] = CStringGetTextDatum(run->table_schema);
+	else
+		nulls[1] = 'n';
+	if (run->table_name != NULL)
+		values[2] = CStringGetTextDatum(run->table_name);
+	else
+		nulls[2] = 'n';
+	values[3] = CStringGetTextDatum(task->name);
+	values[4] = Int64GetDatum(GetCurrentTimestamp() - started);
+	values[5] = Int64GetDatum(error != NULL ? 0 : run->changed);
+	values[6] = (Datum) 0;
+	if (error != NULL)
+		values[6] = CStringGetTextDatum(error_text(error));
+	else
+		nulls[6] = 'n';
+
+	(void) rk_run_args(rk_extension_owner(),
+					   "INSERT INTO rowkeeper._maintain_log "
+					   "(ran_at, table_schema, table_name, task, duration, changed, error) "
+					   "VALUES ($1, $2, $3, $4, $5 * interval '1 microsecond', $6, $7)",
+					   7, types, values, nulls);
+}
+
+static void
+trim_log(void)
+{
+	(void) rk_run(rk_extension_owner(),
+				  "DELETE FROM rowkeeper._maintain_log WHERE ran_at < pg_catalog.now() - interval '" KEEP_LOG "'");
+}
+
+/* Run one task until it has no more to do, committing each time. */
+static void
+maintain_task(const RkMaintainTask *task, Oid target, bool force)
+{
+	bool		more;
+
+	do
+	{
+		RkMaintainRun run = {.target = target,.force = force};
+		TimestampTz started = GetCurrentTimestamp();
+		ErrorData  *error;
+
+		if (!lock_task(task))
+			return;
+		error = run_task(task, &run);
+		if (error != NULL || run.changed > 0)
+			record_run(task, &run, started, error);
+		more = error == NULL && run.more;
+		SPI_commit();
+		CHECK_FOR_INTERRUPTS();
+	} while (more);
+}
+
+static void
+check_target(Oid target)
+{
+	if (get_rel_name(target) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", target)));
+	if (!rk_is_relation_owner(target, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(target)),
+					   get_rel_name(target));
+}
+
+/*
+ * rowkeeper.maintain(target regclass DEFAULT NULL, force boolean DEFAULT false)
+ *
+ * Runs the tasks of every feature on one table or (NULL) on all that the
+ * caller may maintain: his own; for superusers and members of the extension's
+ * owner all, and what concerns no table in particular, such as the audit log.
+ * force: retention may expire more than half of a table at once. Failures of
+ * tasks are recorded in maintain_log. Locks: what each task documents, until
+ * it is committed. Errors: 25001 in a transaction block, 42501 where the
+ * caller does not own target.
+ */
+Datum
+rowkeeper_maintain(PG_FUNCTION_ARGS)
+{
+	Oid			target = PG_ARGISNULL(0) ? InvalidOid : PG_GETARG_OID(0);
+	bool		force = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
+	bool		owner;
+
+	check_non_atomic(fcinfo);
+	if (OidIsValid(target))
+		check_target(target);
+	owner = has_privs_of_role(GetUserId(), rk_extension_owner());
+
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	for (int i = 0; i < task_count; i++)
+	{
+		if (tasks[i]->owner_only && (!owner || OidIsValid(target)))
+			continue;
+		maintain_task(tasks[i], target, force);
+	}
+	trim_log();
+	SPI_finish();
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,139 @@
+/*
+ * relation_info.c
+ *
+ * What capture needs to know of a relation, cached by its OID: which features
+ * consume its changes, and what each prepared for it. An entry starts
+ * invalid and becomes valid only once it is filled, so an error midway is
+ * harmless; the relcache callback makes it invalid again, and the next look-up
+ * builds it anew. Features put their configuration into the arguments of our
+ * row trigger, so every change of it invalidates the relation by itself.
+ */
+#include "rowkeeper.h"
+
+#include "catalog/partition.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+static HTAB *relation_infos = NULL;
+static const RkChangeConsumer *consumers[RK_MAX_CONSUMERS];
+static int	consumer_count = 0;
+
+/* Announce a consumer of row changes; called once, at load. */
+int
+rk_consumer_register(const RkChangeConsumer *consumer)
+{
+	if (consumer_count == RK_MAX_CONSUMERS)
+		elog(ERROR, "too many change consumers");
+	consumers[consumer_count] = consumer;
+	return consumer_count++;
+}
+
+const RkChangeConsumer *
+rk_consumer(int number)
+{
+	return number < consumer_count ? consumers[number] : NULL;
+}
+
+/* The topmost partitioned ancestor of a relation, or the relation itself. */
+Oid
+rk_root_of(Oid relid)
+{
+	List	   *ancestors = get_partition_ancestors(relid);
+
+	return ancestors == NIL ? relid : llast_oid(ancestors);
+}
+
+static void
+fill_relation_info(RkRelationInfo *info, Relation rel)
+{
+	Trigger    *trigger = rk_changes_trigger(rel);
+	MemoryContext old;
+
+	if (info->context != NULL)
+	{
+		/* A capture further up the stack may still read the old one. */
+		if (info->pins > 0)
+			MemoryContextSetParent(info->context, TopTransactionContext);
+		else
+			MemoryContextDelete(info->context);
+	}
+	info->context = NULL;
+	info->pins = 0;
+	info->root = rel->rd_rel->relispartition ? rk_root_of(info->relid) : info->relid;
+	memset(info->consumer, 0, sizeof(info->consumer));
+
+	info->context = AllocSetContextCreate(TopMemoryContext, "rowkeeper relation",
+										  ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(info->context);
+	for (int i = 0; i < consumer_count; i++)
+	{
+		char	   *options = rk_trigger_options(trigger, consumers[i]->name);
+
+		if (options != NULL)
+			info->consumer[i] =
+				consumers[i]->prepare(rel, info->root,
+									  DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(options))));
+	}
+	MemoryContextSwitchTo(old);
+	info->valid = true;
+}
+
+/*
+ * The cached information on a relation, which the caller has open and locked.
+ * Stays readable until the next look-up of the same relation.
+ */
+RkRelationInfo *
+rk_relation_info_get(Relation rel)
+{
+	Oid			relid = RelationGetRelid(rel);
+	bool		found;
+	RkRelationInfo *info = hash_search(relation_infos, &relid, HASH_ENTER, &found);
+
+	if (!found)
+	{
+		info->valid = false;
+		info->pins = 0;
+		info->context = NULL;
+	}
+	if (!info->valid)
+		fill_relation_info(info, rel);
+	return info;
+}
+
+static void
+invalidate_relation_info(Datum arg, Oid relid)
+{
+	if (OidIsValid(relid))
+	{
+		RkRelationInfo *info = hash_search(relation_infos, &relid, HASH_FIND, NULL);
+
+		if (info != NULL)
+			info->valid = false;
+	}
+	else
+	{
+		HASH_SEQ_STATUS scan;
+		RkRelationInfo *info;
+
+		hash_seq_init(&scan, relation_infos);
+		while ((info = hash_seq_search(&scan)) != NULL)
+			info->valid = false;
+	}
+}
+
+void
+rk_relation_info_init(void)
+{
+	HASHCTL		control = {
+		.keysize = sizeof(Oid),
+		.entrysize = sizeof(RkRelationInfo),
+		.hcxt = TopMemoryContext	/* the module is never unloaded */
+	};
+
+	relation_infos = hash_create("rowkeeper relations", 64, &control,
+								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	CacheRegisterRelcacheCallback(invalidate_relation_info, (Datum) 0);
+}

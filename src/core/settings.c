@@ -1,0 +1,53 @@
+/*
+ * settings.c
+ *
+ * The settings (GUCs) that features share, and the start of core/. Each
+ * setting's second description says what a reader of pg_settings needs.
+ */
+#include "rowkeeper.h"
+
+#include "utils/guc.h"
+
+char	   *rk_actor_settings;
+int			rk_inline_rows = 100000;
+bool		rk_audit_capture = true;
+
+static void
+define_settings(void)
+{
+	DefineCustomStringVariable("rowkeeper.actor_settings",
+							   "Settings that name the actor, the first non-empty one counts.",
+							   "A list such as \"app.user_id, app.current_user_id\": what applications set already.",
+							   &rk_actor_settings,
+							   "app.user_id, app.current_user_id",
+							   PGC_USERSET,
+							   GUC_LIST_INPUT,
+							   NULL, NULL, NULL);
+
+	DefineCustomIntVariable("rowkeeper.inline_rows",
+							"Estimated rows above which no call scans, validates or builds an index in a table.",
+							"Such a call fails and lists the statements to run first.",
+							&rk_inline_rows,
+							100000, 0, INT_MAX,
+							PGC_USERSET,
+							0,
+							NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("rowkeeper.audit_capture",
+							 "Whether changes of audited tables are logged.",
+							 "Off leaves a gap, which the log records as an event and audit_coverage shows.",
+							 &rk_audit_capture,
+							 true,
+							 PGC_SUSET,
+							 0,
+							 NULL, NULL, NULL);
+}
+
+void
+rk_core_init(void)
+{
+	define_settings();
+	rk_who_init();
+	rk_relation_info_init();
+	rk_changes_init();
+}

@@ -1,0 +1,22 @@
+/*
+ * rowkeeper.c
+ *
+ * The module's magic block and its start: settings first, because features
+ * read them, then core, then each feature. Nothing else lives here.
+ */
+#include "rowkeeper.h"
+
+#include "utils/guc.h"
+
+PG_MODULE_MAGIC;
+
+void		_PG_init(void);
+
+void
+_PG_init(void)
+{
+	rk_core_init();
+	rk_audit_init();
+
+	MarkGUCPrefixReserved("rowkeeper");
+}

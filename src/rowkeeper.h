@@ -1,0 +1,227 @@
+/*
+ * rowkeeper.h
+ *
+ * The map of the module: every extern of core/, under the file that holds it.
+ * A feature's own externs are in its folder's header (audit/audit.h).
+ * Features meet here and nowhere else.
+ */
+#ifndef ROWKEEPER_H
+#define ROWKEEPER_H
+
+#include "postgres.h"
+
+#include "access/htup.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "nodes/bitmapset.h"
+#include "nodes/nodes.h"
+#include "nodes/pg_list.h"
+#include "storage/lockdefs.h"
+#include "utils/jsonb.h"
+#include "utils/relcache.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+
+/* core/settings.c */
+extern char *rk_actor_settings;
+extern int	rk_inline_rows;
+extern bool rk_audit_capture;
+
+extern void rk_core_init(void);
+
+/* each feature's start, called by rowkeeper.c alone */
+extern void rk_audit_init(void);
+
+
+/* core/steps.c: what enabling calls return, and how they speak */
+extern void rk_steps_begin(FunctionCallInfo fcinfo);
+extern void rk_step(FunctionCallInfo fcinfo, const char *step);
+
+/* core/internal_statement.c */
+typedef struct RkIdentity
+{
+	Oid			user;
+	int			sec_context;
+	int			guc_level;
+} RkIdentity;
+
+extern void rk_identity_assume(RkIdentity *saved, Oid role, bool restricted);
+extern void rk_identity_restore(const RkIdentity *saved);
+extern bool rk_in_own_statement(void);
+extern Oid	rk_extension_owner(void);
+extern uint64 rk_run(Oid role, const char *sql);
+extern uint64 rk_run_args(Oid role, const char *sql, int nargs, Oid *types,
+						  Datum *values, const char *nulls);
+extern Datum rk_fetch(Oid role, const char *sql, int nargs, Oid *types,
+					  Datum *values, const char *nulls, bool *isnull);
+extern List *rk_fetch_oids(const char *sql);
+extern void rk_run_step(FunctionCallInfo fcinfo, Oid role, const char *sql);
+extern char *rk_relation_name(Oid relid);
+
+/* core/who.c */
+typedef struct RkWho
+{
+	const char *actor;
+	const char *actor_source;	/* token, context, claim, setting, session */
+	Oid			session_user;
+	Oid			role;			/* the outer user: SET ROLE, not SECURITY DEFINER */
+	const char *application_name;
+	Jsonb	   *context;		/* NULL: none */
+	bool		replica;		/* session_replication_role = replica */
+	uint32		hash;			/* of all of the above */
+} RkWho;
+
+extern void rk_who_init(void);
+extern const RkWho *rk_who_current(void);
+extern uint64 rk_who_generation;	/* moves on when interned objects are dropped */
+
+/* core/relation_info.c */
+#define RK_MAX_CONSUMERS 4
+
+typedef struct RkRelationInfo
+{
+	Oid			relid;			/* hash key: the relation that holds the row */
+	bool		valid;			/* set only when all below is filled */
+	int			pins;			/* in use by a capture further up the stack */
+	MemoryContext context;		/* everything below lives here */
+	Oid			root;			/* topmost partitioned ancestor, or relid */
+	void	   *consumer[RK_MAX_CONSUMERS]; /* what each prepared, NULL: not its table */
+} RkRelationInfo;
+
+extern void rk_relation_info_init(void);
+extern RkRelationInfo *rk_relation_info_get(Relation rel);
+extern Oid	rk_root_of(Oid relid);
+
+/* core/changes.c: the change batch */
+#define RK_CHANGES_TRIGGER "rowkeeper_changes"
+#define RK_FLUSH_TRIGGER "rowkeeper_changes_flush"
+
+typedef enum RkChangeKind
+{
+	RK_INSERT = 'I',
+	RK_UPDATE = 'U',
+	RK_DELETE = 'D',
+	RK_TRUNCATE = 'T'
+} RkChangeKind;
+
+typedef struct RkChange
+{
+	RkChangeKind kind;
+	Relation	rel;			/* holds the row now; the row's layout */
+	RkRelationInfo *info;
+	HeapTuple	old_row;		/* UPDATE, DELETE; converted to rel's layout */
+	HeapTuple	new_row;		/* INSERT, UPDATE */
+} RkChange;
+
+/* What a consumer remembers of a change until the flush. */
+typedef struct RkEntry
+{
+	HeapTuple	tuple;			/* in the frame's context */
+	const void *tag;			/* the consumer's, outlives the transaction */
+	const RkWho *who;			/* interned for the transaction */
+} RkEntry;
+
+typedef struct RkFrame RkFrame;
+
+typedef struct RkChangeConsumer
+{
+	const char *name;			/* the trigger argument before its options */
+
+	/* Build what capture needs; allocate in the current context. */
+	void	   *(*prepare) (Relation rel, Oid root, Jsonb *options);
+
+	/* One row changed: append what is to be written. */
+	void		(*capture) (RkFrame *frame, void *prepared, const RkChange *change);
+
+	/* Write entries; the caller forgets them afterwards. */
+	void		(*flush) (RkEntry *entries, int count);
+} RkChangeConsumer;
+
+extern void rk_changes_init(void);
+extern void rk_frame_append(RkFrame *frame, int consumer, HeapTuple tuple, const void *tag);
+extern int64 rk_frame_next_id(RkFrame *frame, int64 (*draw) (void), int block);
+extern RkFrame *rk_frame_current(void);
+extern MemoryContext rk_frame_context(RkFrame *frame);
+extern void rk_frame_flush(RkFrame *frame);
+
+/* core/relation_info.c, what concerns consumers */
+extern int	rk_consumer_register(const RkChangeConsumer *consumer);
+extern const RkChangeConsumer *rk_consumer(int number);
+
+/* core/change_triggers.c: the triggers that feed the batch, as catalog objects */
+extern Jsonb *rk_changes_options(Oid relid, const char *consumer, bool *replica);
+extern bool rk_changes_set(FunctionCallInfo fcinfo, Oid relid, const char *consumer, const char *options, bool replica);
+extern bool rk_changes_unset(FunctionCallInfo fcinfo, Oid relid, const char *consumer);
+extern void rk_changes_follow_partitions(Oid root);
+extern void rk_flush_triggers_drop(FunctionCallInfo fcinfo, Oid relid);
+extern Trigger *rk_changes_trigger(Relation rel);
+extern char *rk_trigger_options(const Trigger *trigger, const char *consumer);
+extern List *rk_partition_tree(Oid root, LOCKMODE lockmode);
+
+/* core/maintain.c: what CALL rowkeeper.maintain() does */
+typedef struct RkMaintainRun
+{
+	Oid			target;			/* InvalidOid: all tables */
+	bool		force;
+
+	/* set by the task */
+	int64		changed;		/* 0: it found nothing to do */
+	bool		more;			/* commit, then run the task again */
+	char	   *table_schema;	/* for the record: NULL, no table in particular */
+	char	   *table_name;
+} RkMaintainRun;
+
+typedef struct RkMaintainTask
+{
+	const char *name;			/* in maintain_log */
+	const char *feature;
+	bool		owner_only;		/* needs the extension's owner; concerns no table */
+	void		(*run) (RkMaintainRun *run);
+} RkMaintainTask;
+
+extern void rk_maintain_register(const RkMaintainTask *task);
+
+/* core/events.c: what happens to tables as objects */
+typedef struct RkDdlCommand
+{
+	const char *tag;			/* "ALTER TABLE" */
+	Oid			relid;			/* what was created or altered */
+	Node	   *parsetree;
+	List	   *subcommands;	/* CollectedATSubcmd of ALTER TABLE, else NIL */
+} RkDdlCommand;
+
+typedef struct RkDrop
+{
+	const char *tag;
+	Oid			object;
+	const char *identity;		/* as pg_identify_object() had it */
+	const char *trigger;		/* of a trigger: its name and table */
+	Oid			table;
+} RkDrop;
+
+typedef struct RkEventListener
+{
+	void		(*relation_altered) (const RkDdlCommand *command);
+	void		(*schema_altered) (const RkDdlCommand *command);
+	void		(*trigger_created) (const RkDdlCommand *command);
+	void		(*relation_dropped) (const RkDrop *drop);
+	void		(*trigger_dropped) (const RkDrop *drop);
+	void		(*relation_rewritten) (Oid relid, int reason, const char *tag);
+} RkEventListener;
+
+extern void rk_events_listen(const RkEventListener *listener);
+
+/* core/leave.c: taking features away */
+typedef struct RkFeature
+{
+	const char *name;
+	bool		(*off) (FunctionCallInfo fcinfo, Oid relid);	/* false: was not on */
+	List	   *(*tables) (void);	/* where it is on */
+	void		(*leave) (FunctionCallInfo fcinfo);	/* after the last table; may be NULL */
+} RkFeature;
+
+extern void rk_feature_register(const RkFeature *feature);
+extern void rk_check_owner(Oid relid);
+
+#endif							/* ROWKEEPER_H */
