@@ -11,6 +11,7 @@
 #error "rowkeeper needs PostgreSQL 15 or later"
 #endif
 
+#include "access/genam.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
@@ -84,6 +85,17 @@ rk_is_virtual(Form_pg_attribute column)
 	return column->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL;
 #else
 	return false;
+#endif
+}
+
+/* 18 added a place for statistics of the scan. */
+static inline IndexScanDesc
+rk_index_beginscan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(rel, index, snapshot, nkeys, 0);
 #endif
 }
 

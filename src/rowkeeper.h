@@ -94,7 +94,7 @@ extern RkRelationInfo *rk_relation_info_get(Relation rel);
 extern Oid	rk_root_of(Oid relid);
 
 /* core/changes.c: the change batch */
-#define RK_CHANGES_TRIGGER "rowkeeper_changes"
+#define RK_CHANGES_TRIGGER "!rowkeeper_changes" /* must fire before any other */
 #define RK_FLUSH_TRIGGER "rowkeeper_changes_flush"
 
 typedef enum RkChangeKind
@@ -112,6 +112,7 @@ typedef struct RkChange
 	RkRelationInfo *info;
 	HeapTuple	old_row;		/* UPDATE, DELETE; converted to rel's layout */
 	HeapTuple	new_row;		/* INSERT, UPDATE */
+	CommandId	command;		/* that changed the row */
 } RkChange;
 
 /* What a consumer remembers of a change until the flush. */
@@ -120,6 +121,8 @@ typedef struct RkEntry
 	HeapTuple	tuple;			/* in the frame's context */
 	const void *tag;			/* the consumer's, outlives the transaction */
 	const RkWho *who;			/* interned for the transaction */
+	CommandId	command;		/* that changed the row */
+	int			position;		/* in the order of capture */
 } RkEntry;
 
 typedef struct RkFrame RkFrame;
@@ -139,11 +142,9 @@ typedef struct RkChangeConsumer
 } RkChangeConsumer;
 
 extern void rk_changes_init(void);
-extern void rk_frame_append(RkFrame *frame, int consumer, HeapTuple tuple, const void *tag);
-extern int64 rk_frame_next_id(RkFrame *frame, int64 (*draw) (void), int block);
-extern RkFrame *rk_frame_current(void);
+extern void rk_frame_append(RkFrame *frame, const RkChange *change, int consumer,
+							HeapTuple tuple, const void *tag);
 extern MemoryContext rk_frame_context(RkFrame *frame);
-extern void rk_frame_flush(RkFrame *frame);
 
 /* core/relation_info.c, what concerns consumers */
 extern int	rk_consumer_register(const RkChangeConsumer *consumer);

@@ -73,9 +73,9 @@ typedef struct RkLogEntry
 } RkLogEntry;
 
 extern void rk_audit_writer_init(void);
-extern int64 rk_audit_log_append(RkFrame *frame, const RkLogEntry *entry);
+extern void rk_audit_log_append(RkFrame *frame, const RkChange *change, const RkLogEntry *entry);
 extern void rk_audit_log_flush(RkEntry *entries, int count);
-extern int64 rk_audit_log_draw_id(void);
+extern int64 rk_audit_log_write(const RkLogEntry *entry);
 
 /* capture.c: row changes become entries */
 extern int	rk_audit_consumer;

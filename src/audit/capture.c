@@ -57,6 +57,9 @@ look_up(const char *table, int nkeys, ScanKey keys, AttrNumber result, bool *fou
 	Datum		value = (Datum) 0;
 	bool		isnull = true;
 
+	*found = false;
+	if (!OidIsValid(relid))
+		return value;
 	rel = table_open(relid, AccessShareLock);
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, nkeys, keys);
 	tuple = systable_getnext(scan);
@@ -186,8 +189,8 @@ prepare_table(Relation rel, Oid root, Jsonb *stored_options)
 static bool
 is_plain(Datum value)
 {
-	return !VARATT_IS_EXTENDED(DatumGetPointer(value)) ||
-		VARATT_IS_SHORT(DatumGetPointer(value));
+	return !VARATT_IS_EXTERNAL(DatumGetPointer(value)) &&
+		!VARATT_IS_COMPRESSED(DatumGetPointer(value));
 }
 
 static bool
@@ -299,7 +302,7 @@ log_whole_row(RkFrame *frame, AuditTable *table, const RkChange *change)
 	else
 		entry.old_data = data;
 	entry.detail = describe_as_text(desc, as_text);
-	rk_audit_log_append(frame, &entry);
+	rk_audit_log_append(frame, change, &entry);
 }
 
 /*
@@ -307,7 +310,8 @@ log_whole_row(RkFrame *frame, AuditTable *table, const RkChange *change)
  * key, a link under the new one leads back to it.
  */
 static void
-log_key_link(RkFrame *frame, AuditTable *table, Row new, const RkLogEntry *update)
+log_key_link(RkFrame *frame, AuditTable *table, const RkChange *change, Row new,
+			 const RkLogEntry *update)
 {
 	RkLogEntry	link = {
 		.action = RK_LOG_KEY_LINK,
@@ -318,7 +322,7 @@ log_key_link(RkFrame *frame, AuditTable *table, Row new, const RkLogEntry *updat
 		.old_data = update->record_id
 	};
 
-	rk_audit_log_append(frame, &link);
+	rk_audit_log_append(frame, change, &link);
 }
 
 static void
@@ -358,9 +362,9 @@ log_update(RkFrame *frame, AuditTable *table, const RkChange *change)
 	entry.tenant = tenant_of(table, old);
 	if (table->tenant > 0 && changed[table->tenant - 1])
 		entry.new_tenant = tenant_of(table, new);
-	rk_audit_log_append(frame, &entry);
+	rk_audit_log_append(frame, change, &entry);
 	if (key_changed)
-		log_key_link(frame, table, new, &entry);
+		log_key_link(frame, table, change, new, &entry);
 }
 
 /* {"partition": "schema.name"} where a partition was truncated alone. */
@@ -376,7 +380,7 @@ log_truncate(RkFrame *frame, AuditTable *table, const RkChange *change)
 	if (RelationGetRelid(change->rel) != change->info->root)
 		entry.detail = rk_audit_detail("partition",
 									   rk_relation_name(RelationGetRelid(change->rel)), NULL);
-	rk_audit_log_append(frame, &entry);
+	rk_audit_log_append(frame, change, &entry);
 }
 
 /*
@@ -384,7 +388,7 @@ log_truncate(RkFrame *frame, AuditTable *table, const RkChange *change)
  * table and subtransaction that had any.
  */
 static void
-log_gap(RkFrame *frame, AuditTable *table)
+log_gap(RkFrame *frame, AuditTable *table, const RkChange *change)
 {
 	static SubTransactionId subid;
 	static TransactionId xid;
@@ -402,7 +406,7 @@ log_gap(RkFrame *frame, AuditTable *table)
 	subid = GetCurrentSubTransactionId();
 	table_id = table->table_id;
 	entry.detail = rk_audit_detail("setting", "rowkeeper.audit_capture", "value", "off", NULL);
-	rk_audit_log_append(frame, &entry);
+	rk_audit_log_append(frame, change, &entry);
 }
 
 static void
@@ -412,7 +416,7 @@ capture_change(RkFrame *frame, void *prepared, const RkChange *change)
 
 	if (!rk_audit_capture)
 	{
-		log_gap(frame, table);
+		log_gap(frame, table, change);
 		return;
 	}
 	switch (change->kind)

@@ -71,11 +71,8 @@ write_event(int32 table_id, int16 klass, char action, Jsonb *detail)
 	RkLogEntry	entry = {
 		.action = action,.table_id = table_id,.klass = klass,.detail = detail
 	};
-	RkFrame    *frame = rk_frame_current();
-	int64		id = rk_audit_log_append(frame, &entry);
 
-	rk_frame_flush(frame);
-	return id;
+	return rk_audit_log_write(&entry);
 }
 
 /* The same for an audited table that still exists. */
@@ -475,6 +472,21 @@ report_trigger_state(const RkDdlCommand *command, Oid root)
 		rk_audit_capture_resumed(root);
 }
 
+/* Writers know the log's columns, and it is no one's to change but an update's. */
+static void
+refuse_log_columns(const RkDdlCommand *command)
+{
+	static const char *const refused[] = {"ADD COLUMN", "DROP COLUMN", "ALTER COLUMN TYPE", "SET UNLOGGED"};
+
+	for (int i = 0; i < lengthof(refused); i++)
+		if (has_subcommand(command->subcommands, refused[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot %s of %s: it belongs to the audit log",
+							refused[i], rk_relation_name(command->relid)),
+					 errhint("Put a view over rowkeeper.audit_log instead.")));
+}
+
 static void
 relation_altered(const RkDdlCommand *command)
 {
@@ -483,6 +495,11 @@ relation_altered(const RkDdlCommand *command)
 
 	if (!relation_exists(command->relid))
 		return;
+	if (get_rel_namespace(command->relid) == get_namespace_oid(RK_LOG_SCHEMA, true))
+	{
+		refuse_log_columns(command);
+		return;
+	}
 	root = rk_root_of(command->relid);
 	if (get_rel_relkind(root) != RELKIND_RELATION &&
 		get_rel_relkind(root) != RELKIND_PARTITIONED_TABLE)

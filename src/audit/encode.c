@@ -33,6 +33,7 @@
 
 #define SCRATCH_FIRST_SIZE (8 * 1024)
 #define SCRATCH_KEPT_SIZE (1024 * 1024)
+#define SCRATCH_LARGEST_SIZE ((Size) JENTRY_OFFLENMASK + VARHDRSZ + RK_VALUE_ROOM)
 
 typedef struct EncoderColumn
 {
@@ -50,6 +51,7 @@ struct RkEncoder
 	bool		calls_out;		/* some column's kind runs foreign code */
 	bool		has_as_text;
 	EncoderColumn *columns;		/* in the order of keys */
+	AttrNumber *attnos;			/* theirs, close together */
 	char	   *names;			/* in that order, without separators */
 	uint32		names_len;
 	JEntry	   *name_entries;	/* of an object with all columns */
@@ -116,6 +118,7 @@ rk_audit_encoder_create(TupleDesc desc, const Bitmapset *columns)
 	encoder->context = CurrentMemoryContext;
 	encoder->ncolumns = natts;
 	encoder->columns = palloc0(sizeof(EncoderColumn) * Max(natts, 1));
+	encoder->attnos = palloc(sizeof(AttrNumber) * Max(natts, 1));
 	encoder->names = palloc(NAMEDATALEN * Max(natts, 1));
 	encoder->name_entries = palloc(sizeof(JEntry) * Max(natts, 1));
 	for (int i = 0; i < natts; i++)
@@ -124,6 +127,7 @@ rk_audit_encoder_create(TupleDesc desc, const Bitmapset *columns)
 		Size		len = strlen(NameStr(atts[i]->attname));
 
 		column->attno = atts[i]->attnum;
+		encoder->attnos[i] = atts[i]->attnum;
 		column->name_len = len;
 		column->name_offset = offset;
 		memcpy(encoder->names + offset, NameStr(atts[i]->attname), len);
@@ -161,10 +165,11 @@ enlarge(Writer *w, Size room)
 	Size		used = w->at - w->base;
 	Size		size = Max(scratch_size, SCRATCH_FIRST_SIZE);
 
-	if (used + room > (Size) JENTRY_OFFLENMASK + VARHDRSZ + RK_VALUE_ROOM)
+	if (used + room > SCRATCH_LARGEST_SIZE)
 		report_too_large();
 	while (size < used + room)
 		size *= 2;
+	size = Min(size, SCRATCH_LARGEST_SIZE);
 
 	if (scratch_context == NULL)
 		scratch_context = AllocSetContextCreate(TopMemoryContext,
@@ -568,7 +573,7 @@ rk_audit_encode(RkEncoder *encoder, const Datum *values, const bool *isnull,
 	{
 		count = 0;
 		for (int i = 0; i < encoder->ncolumns; i++)
-			count += include[encoder->columns[i].attno - 1];
+			count += include[encoder->attnos[i] - 1];
 
 		data = entries + sizeof(JEntry) * 2 * count;
 		ensure_room(&w, data + encoder->names_len);
@@ -580,7 +585,7 @@ rk_audit_encode(RkEncoder *encoder, const Datum *values, const bool *isnull,
 			Size		start = w.at - w.base;
 			JEntry		entry;
 
-			if (!include[column->attno - 1])
+			if (!include[encoder->attnos[i] - 1])
 				continue;
 			memcpy(w.at, encoder->names + column->name_offset, column->name_len);
 			w.at += column->name_len;
@@ -596,16 +601,17 @@ rk_audit_encode(RkEncoder *encoder, const Datum *values, const bool *isnull,
 	item = count;
 	for (int i = 0; i < encoder->ncolumns; i++)
 	{
+		int			at = encoder->attnos[i] - 1;
 		EncoderColumn *column = &encoder->columns[i];
 		Size		start = w.at - w.base;
 		JEntry		entry;
 
-		if (!is_included(column, include))
+		if (include != NULL && !include[at])
 			continue;
-		if (isnull[column->attno - 1])
+		if (isnull[at])
 			entry = JENTRY_ISNULL;
 		else if (!rk_kind_calls_out(column->kind))
-			entry = put_value(&w, column->kind, &column->plan, values[column->attno - 1]);
+			entry = put_value(&w, column->kind, &column->plan, values[at]);
 		else if (prepared[i].string != NULL)
 		{
 			put_bytes(&w, prepared[i].string, strlen(prepared[i].string));

@@ -3,10 +3,13 @@
  *
  * How entries get into the log; with log_reader.c the only file that knows
  * what a leaf's row looks like. An entry is formed as a finished heap tuple
- * when its change is captured; id, transaction and content are known then.
- * At the flush it gets the time and its who-record's id, both of fixed width
- * and in front, so they are written into the finished tuple. Then all tuples
- * go straight into the leaf of this week.
+ * when its change is captured. At the flush it gets its id, the time and its
+ * who-record's id, all of fixed width and in front, so they are written into
+ * the finished tuple. Then all tuples go straight into the leaf of this week.
+ *
+ * Ids are drawn in blocks, at the flush: under the locks of the rows that
+ * changed, so the ids of one row are in the order in which it changed. What
+ * is left of a block is thrown away.
  *
  * No partition is ever made here. Where the week has no leaf, or its leaf is
  * being detached, the entry goes to the overflow leaf with class NULL, and
@@ -40,8 +43,8 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#define ID_BLOCK 64				/* the sequence's increment */
 #define BULK_TUPLES 100			/* from here on a bulk-insert state pays */
+#define CHUNK_TUPLES 256			/* handed to one multi-insert */
 #define MAX_WHO_RECORDS 1024
 
 /* The columns of a log row; the first seven are fixed and NOT NULL. */
@@ -120,16 +123,17 @@ set_value(Datum *values, bool *nulls, int column, void *value)
 	values[column] = PointerGetDatum(value);
 }
 
+/* An entry as a tuple; id, time and who are given at the flush. */
 static HeapTuple
-form_log_tuple(int64 id, const RkLogEntry *entry)
+form_log_tuple(const RkLogEntry *entry)
 {
 	Datum		values[LOG_COLUMNS];
 	bool		nulls[LOG_COLUMNS] = {0};
 
-	values[LOG_ID] = Int64GetDatum(id);
-	values[LOG_CHANGED_AT] = TimestampTzGetDatum(0);	/* at the flush */
+	values[LOG_ID] = Int64GetDatum(0);
+	values[LOG_CHANGED_AT] = TimestampTzGetDatum(0);
 	values[LOG_TXID] = Int64GetDatum((int64) U64FromFullTransactionId(GetTopFullTransactionId()));
-	values[LOG_WHO] = Int64GetDatum(0); /* at the flush */
+	values[LOG_WHO] = Int64GetDatum(0);
 	values[LOG_TABLE_ID] = Int32GetDatum(entry->table_id);
 	values[LOG_KEY_HASH] = Int32GetDatum(entry->key_hash);
 	values[LOG_ACTION] = CharGetDatum(entry->action);
@@ -144,8 +148,8 @@ form_log_tuple(int64 id, const RkLogEntry *entry)
 }
 
 /* Draw a block of ids from the log's sequence. */
-int64
-rk_audit_log_draw_id(void)
+static int64
+draw_id_block(void)
 {
 	Oid			schema = get_namespace_oid(RK_LOG_SCHEMA, false);
 	Oid			sequence = get_relname_relid("log_id", schema);
@@ -157,17 +161,35 @@ rk_audit_log_draw_id(void)
 	return nextval_internal(sequence, false);
 }
 
-/* Append an entry to the frame's batch; returns its id. */
-int64
-rk_audit_log_append(RkFrame *frame, const RkLogEntry *entry)
+static const void *
+class_tag(int16 klass)
 {
-	int64		id = rk_frame_next_id(frame, rk_audit_log_draw_id, ID_BLOCK);
-	MemoryContext old = MemoryContextSwitchTo(rk_frame_context(frame));
-	HeapTuple	tuple = form_log_tuple(id, entry);
+	return (const void *) (intptr_t) klass;
+}
 
-	rk_frame_append(frame, rk_audit_consumer, tuple, (void *) (intptr_t) entry->klass);
+/* Append what is to be logged of a change to the frame's batch. */
+void
+rk_audit_log_append(RkFrame *frame, const RkChange *change, const RkLogEntry *entry)
+{
+	MemoryContext old = MemoryContextSwitchTo(rk_frame_context(frame));
+	HeapTuple	tuple = form_log_tuple(entry);
+
 	MemoryContextSwitchTo(old);
-	return id;
+	rk_frame_append(frame, change, rk_audit_consumer, tuple, class_tag(entry->klass));
+}
+
+/* Write an entry about a table at once; returns its id. */
+int64
+rk_audit_log_write(const RkLogEntry *log_entry)
+{
+	RkEntry		entry = {
+		.tuple = form_log_tuple(log_entry),
+		.tag = class_tag(log_entry->klass),
+		.who = rk_who_current()
+	};
+
+	rk_audit_log_flush(&entry, 1);
+	return ((LogFixed *) GETSTRUCT(entry.tuple))->id;
 }
 
 /* ---- who-records ---- */
@@ -285,14 +307,14 @@ who_record_id(const RkWho *who, Oid leaf, int16 klass, HeapTuple *tuple)
 	record = hash_search(who_records, &key, HASH_FIND, NULL);
 	if (record == NULL)
 	{
-		int64		id = rk_audit_log_draw_id();
+		int64		id = draw_id_block();
 		RkLogEntry	entry = {
 			.action = RK_LOG_WHO,.klass = klass,
 			.key_hash = (int32) (id & PG_INT32_MAX),
 			.new_data = describe_who(who)
 		};
 
-		*tuple = form_log_tuple(id, &entry);
+		*tuple = form_log_tuple(&entry);
 		record = hash_search(who_records, &key, HASH_ENTER, &found);
 		record->id = id;
 		record->subid = GetCurrentSubTransactionId();
@@ -458,45 +480,78 @@ typedef struct LeafInsert
 	EState	   *estate;
 	ResultRelInfo *target;
 	BulkInsertState bulk;		/* NULL for a few tuples */
+	int			options;
 	CommandId	command;
 } LeafInsert;
 
 static void
 begin_insert(LeafInsert *insert, Relation leaf, int count)
 {
+	if (RelationGetNumberOfAttributes(leaf) != LOG_COLUMNS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("partition \"%s\" of the audit log has other columns than the log",
+						RelationGetRelationName(leaf))));
 	insert->leaf = leaf;
 	insert->estate = CreateExecutorState();
 	insert->target = makeNode(ResultRelInfo);
 	InitResultRelInfo(insert->target, leaf, 1, NULL, 0);
 	ExecOpenIndices(insert->target, false);
-	insert->bulk = count >= BULK_TUPLES ? GetBulkInsertState() : NULL;
+	if (count >= BULK_TUPLES)
+	{
+		/* Append: not into the remnants that older pages have left over. */
+		insert->bulk = GetBulkInsertState();
+		insert->options = TABLE_INSERT_SKIP_FSM;
+	}
+	else
+	{
+		insert->bulk = NULL;
+		insert->options = 0;
+	}
 	insert->command = GetCurrentCommandId(true);
 }
 
+/*
+ * Slots for finished tuples, kept for the session: making them anew would
+ * cost more than the rest of a small flush. They are of our own descriptor,
+ * which nothing reference-counts.
+ */
+static TupleTableSlot **
+get_slots(int count)
+{
+	static TupleTableSlot *slots[CHUNK_TUPLES];
+	static int	made = 0;
+
+	if (made < count)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		while (made < count)
+			slots[made++] = MakeSingleTupleTableSlot(get_log_desc(), &TTSOpsHeapTuple);
+		MemoryContextSwitchTo(old);
+	}
+	return slots;
+}
+
+/* Insert up to CHUNK_TUPLES. */
 static void
 insert_tuples(LeafInsert *insert, HeapTuple *tuples, int count)
 {
-	TupleTableSlot **slots = palloc(count * sizeof(TupleTableSlot *));
+	TupleTableSlot **slots = get_slots(count);
 
 	for (int i = 0; i < count; i++)
-	{
-		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(insert->leaf),
-											&TTSOpsHeapTuple);
 		ExecStoreHeapTuple(tuples[i], slots[i], false);
-		slots[i]->tts_tableOid = RelationGetRelid(insert->leaf);
-	}
 	if (count == 1)
-		table_tuple_insert(insert->leaf, slots[0], insert->command, 0, insert->bulk);
+		table_tuple_insert(insert->leaf, slots[0], insert->command, insert->options, insert->bulk);
 	else
-		table_multi_insert(insert->leaf, slots, count, insert->command, 0, insert->bulk);
+		table_multi_insert(insert->leaf, slots, count, insert->command, insert->options, insert->bulk);
 
 	for (int i = 0; i < count; i++)
 	{
 		if (insert->target->ri_NumIndices > 0)
 			(void) rk_insert_index_tuples(insert->target, slots[i], insert->estate);
-		ExecDropSingleTupleTableSlot(slots[i]);
+		ExecClearTuple(slots[i]);
 	}
-	pfree(slots);
 }
 
 static void
@@ -504,7 +559,7 @@ end_insert(LeafInsert *insert)
 {
 	if (insert->bulk != NULL)
 	{
-		table_finish_bulk_insert(insert->leaf, 0);
+		table_finish_bulk_insert(insert->leaf, insert->options);
 		FreeBulkInsertState(insert->bulk);
 	}
 	ExecCloseIndices(insert->target);
@@ -513,10 +568,11 @@ end_insert(LeafInsert *insert)
 
 /* Complete a formed tuple; returns it, or a copy where its shape changes. */
 static HeapTuple
-complete_tuple(HeapTuple tuple, TimestampTz now, int64 who, bool overflow)
+complete_tuple(HeapTuple tuple, int64 id, TimestampTz now, int64 who, bool overflow)
 {
 	LogFixed   *fixed = (LogFixed *) GETSTRUCT(tuple);
 
+	fixed->id = id;
 	fixed->changed_at = now;
 	fixed->who = who;
 	if (overflow)
@@ -541,6 +597,8 @@ write_class(int16 klass, RkEntry *entries, int count)
 	int			ntuples = 0;
 	const RkWho *who = NULL;
 	int64		who_id = 0;
+	int64		next_id = 0;
+	int			ids_left = 0;
 	LeafInsert	insert;
 
 	for (int i = 0; i < count; i++)
@@ -554,13 +612,20 @@ write_class(int16 klass, RkEntry *entries, int count)
 			who = entries[i].who;
 			who_id = who_record_id(who, RelationGetRelid(leaf), klass, &record);
 			if (record != NULL)
-				tuples[ntuples++] = complete_tuple(record, now, 0, overflow);
+				tuples[ntuples++] = complete_tuple(record, who_id, now, 0, overflow);
 		}
-		tuples[ntuples++] = complete_tuple(entries[i].tuple, now, who_id, overflow);
+		if (ids_left == 0)
+		{
+			next_id = draw_id_block();
+			ids_left = RK_LOG_ID_BLOCK;
+		}
+		ids_left--;
+		tuples[ntuples++] = complete_tuple(entries[i].tuple, next_id++, now, who_id, overflow);
 	}
 
 	begin_insert(&insert, leaf, ntuples);
-	insert_tuples(&insert, tuples, ntuples);
+	for (int done = 0; done < ntuples; done += CHUNK_TUPLES)
+		insert_tuples(&insert, tuples + done, Min(CHUNK_TUPLES, ntuples - done));
 	end_insert(&insert);
 	table_close(leaf, NoLock);
 	pfree(tuples);

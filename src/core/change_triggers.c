@@ -3,8 +3,9 @@
  *
  * The triggers that feed the change batch, as objects of the catalog:
  *
- *   rowkeeper_changes        AFTER ROW, on the root; the server clones it to
- *                            every partition, present and future. Its
+ *   !rowkeeper_changes       AFTER ROW, on the root; the server clones it to
+ *                            every partition, present and future, and fires
+ *                            it before any other (the order of names). Its
  *                            arguments are the configuration: pairs of a
  *                            consumer's name and that consumer's options.
  *   rowkeeper_changes_flush  AFTER STATEMENT and TRUNCATE, on the root and on
@@ -115,7 +116,8 @@ set_trigger_state(FunctionCallInfo fcinfo, Oid relid, const char *name, bool rep
 {
 	rk_run_step(fcinfo, rk_extension_owner(),
 				psprintf("ALTER TABLE %s ENABLE %sTRIGGER %s",
-						 rk_relation_name(relid), replica ? "ALWAYS " : "", name));
+						 rk_relation_name(relid), replica ? "ALWAYS " : "",
+						 quote_identifier(name)));
 }
 
 static char
@@ -208,7 +210,7 @@ create_row_trigger(FunctionCallInfo fcinfo, Oid relid, List *arguments)
 	ListCell   *lc;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE OR REPLACE TRIGGER " RK_CHANGES_TRIGGER
+	appendStringInfo(&sql, "CREATE OR REPLACE TRIGGER \"" RK_CHANGES_TRIGGER "\""
 					 " AFTER INSERT OR UPDATE OR DELETE ON %s"
 					 " FOR EACH ROW EXECUTE FUNCTION rowkeeper._changes_row(",
 					 rk_relation_name(relid));
@@ -251,7 +253,7 @@ drop_trigger(FunctionCallInfo fcinfo, Oid relid, const char *name)
 {
 	if (trigger_state(relid, name) != '\0')
 		rk_run_step(fcinfo, rk_extension_owner(),
-					psprintf("DROP TRIGGER %s ON %s", name, rk_relation_name(relid)));
+					psprintf("DROP TRIGGER %s ON %s", quote_identifier(name), rk_relation_name(relid)));
 }
 
 /* Take the flush triggers from a relation and its partitions. */

@@ -22,6 +22,16 @@
  * is a DELETE after all. Logical apply moves rows without a mark: there a
  * DELETE and an INSERT made by one command are one move.
  *
+ * Entries must be written in the order in which rows changed, and that is not
+ * the order of capture: a statement changes all its rows first, then its row
+ * triggers fire, and between two of them a user's trigger may change one of
+ * those rows again. So what a nested statement changed is kept until the
+ * statement around it ends, and then all is written in the order of command
+ * ids. (A nested frame that grows very large is written before; only then,
+ * and only for rows that the outer statement changed and has not captured
+ * yet, can two entries of one row stand in the wrong order.) Our row trigger's
+ * name sorts before any other for the same reason.
+ *
  * Statement triggers flush. Logical apply fires none, so what is left is
  * flushed before commit or PREPARE; a large frame is flushed as it grows.
  */
@@ -40,6 +50,7 @@
 
 #define FLUSH_ENTRIES 1000
 #define FLUSH_BYTES (1024 * 1024)
+#define NESTED_FLUSH_BYTES (8 * 1024 * 1024)
 
 typedef struct Batch
 {
@@ -58,9 +69,7 @@ struct RkFrame
 	Batch		batches[RK_MAX_CONSUMERS];
 	int			count;			/* entries of all batches */
 	Size		bytes;
-
-	int64		next_id;		/* a block of ids drawn for this frame */
-	int			ids_left;
+	bool		open;			/* its statement still fires row triggers */
 
 	HeapTuple	held_row;		/* first half of a move, or NULL */
 	Oid			held_relid;
@@ -76,6 +85,8 @@ static RkFrame *frames = NULL;	/* innermost first; in TopTransactionContext */
 
 PG_FUNCTION_INFO_V1(rowkeeper_changes_row);
 PG_FUNCTION_INFO_V1(rowkeeper_changes_flush);
+
+static void release_held(RkFrame *frame);
 
 /* ---- frames ---- */
 
@@ -118,14 +129,6 @@ empty_frame(RkFrame *frame)
 	frame->count = 0;
 	frame->bytes = 0;
 	frame->who = NULL;
-	frame->ids_left = 0;
-}
-
-/* The frame for changes made outside of our row trigger (events). */
-RkFrame *
-rk_frame_current(void)
-{
-	return frame_at(GetCurrentSubTransactionId(), DatumGetInt32(pg_trigger_depth(NULL)));
 }
 
 /* Where a consumer allocates the tuple of an entry. */
@@ -135,25 +138,9 @@ rk_frame_context(RkFrame *frame)
 	return frame->context;
 }
 
-/*
- * The next id of the frame. Ids are drawn in blocks, after the row locks of
- * the frame's statement were taken, so the ids of one row are in true order.
- */
-int64
-rk_frame_next_id(RkFrame *frame, int64 (*draw) (void), int block)
-{
-	if (frame->ids_left == 0)
-	{
-		frame->next_id = draw();
-		frame->ids_left = block;
-	}
-	frame->ids_left--;
-	return frame->next_id++;
-}
-
-/* Append an entry; its tuple is in the frame's context. */
-void
-rk_frame_append(RkFrame *frame, int consumer, HeapTuple tuple, const void *tag)
+/* Append an entry, whose tuple must be in the frame's context. */
+static void
+append_entry(RkFrame *frame, int consumer, RkEntry entry)
 {
 	Batch	   *batch = &frame->batches[consumer];
 
@@ -164,28 +151,163 @@ rk_frame_append(RkFrame *frame, int consumer, HeapTuple tuple, const void *tag)
 			? MemoryContextAlloc(frame->context, batch->size * sizeof(RkEntry))
 			: repalloc(batch->entries, batch->size * sizeof(RkEntry));
 	}
+	batch->entries[batch->count++] = entry;
+	frame->count++;
+	frame->bytes += entry.tuple->t_len;
+}
+
+/*
+ * Append what is to be written of a change, for the consumer that captures
+ * it; the tuple must be in rk_frame_context().
+ */
+void
+rk_frame_append(RkFrame *frame, const RkChange *change, int consumer,
+				HeapTuple tuple, const void *tag)
+{
 	if (frame->who == NULL)
 		frame->who = rk_who_current();
-	batch->entries[batch->count++] = (RkEntry) {
-		.tuple = tuple, .tag = tag, .who = frame->who
-	};
-	frame->count++;
-	frame->bytes += tuple->t_len;
+	append_entry(frame, consumer, (RkEntry) {
+		.tuple = tuple, .tag = tag, .who = frame->who, .command = change->command
+	});
 }
 
 /* ---- flush ---- */
 
-/* Write what the frame holds; it must be of the current subtransaction. */
-void
-rk_frame_flush(RkFrame *frame)
+static int
+compare_commands(const void *a, const void *b)
 {
-	if (frame->count == 0)
-		return;
+	const RkEntry *left = a;
+	const RkEntry *right = b;
 
+	if (left->command != right->command)
+		return left->command < right->command ? -1 : 1;
+	return left->position < right->position ? -1 : 1;
+}
+
+static bool
+belongs_to(const RkFrame *frame, SubTransactionId subid, int depth)
+{
+	return frame->subid == subid && frame->depth >= depth;
+}
+
+/* The entries of several frames for one consumer, in the order of their commands. */
+static RkEntry *
+collect_entries(int consumer, SubTransactionId subid, int depth, int *count)
+{
+	RkEntry    *entries;
+	int			total = 0;
+
+	for (RkFrame *frame = frames; frame != NULL; frame = frame->next)
+		if (belongs_to(frame, subid, depth))
+			total += frame->batches[consumer].count;
+	*count = total;
+	if (total == 0)
+		return NULL;
+
+	entries = palloc(total * sizeof(RkEntry));
+	for (RkFrame *frame = frames; frame != NULL; frame = frame->next)
+		if (belongs_to(frame, subid, depth))
+		{
+			Batch	   *batch = &frame->batches[consumer];
+
+			/* the list is innermost first: fill from the end */
+			total -= batch->count;
+			memcpy(entries + total, batch->entries, batch->count * sizeof(RkEntry));
+		}
+	for (int i = 0; i < *count; i++)
+		entries[i].position = i;
+	qsort(entries, *count, sizeof(RkEntry), compare_commands);
+	return entries;
+}
+
+static void
+flush_frame(RkFrame *frame)
+{
 	for (int i = 0; i < RK_MAX_CONSUMERS; i++)
 		if (frame->batches[i].count > 0)
 			rk_consumer(i)->flush(frame->batches[i].entries, frame->batches[i].count);
 	empty_frame(frame);
+}
+
+/* Several frames at once, because what they hold must be put in order. */
+static void
+flush_merged(SubTransactionId subid, int depth)
+{
+	for (int i = 0; i < RK_MAX_CONSUMERS; i++)
+	{
+		int			count;
+		RkEntry    *entries = collect_entries(i, subid, depth, &count);
+
+		if (count > 0)
+		{
+			rk_consumer(i)->flush(entries, count);
+			pfree(entries);
+		}
+	}
+	for (RkFrame *frame = frames; frame != NULL; frame = frame->next)
+		if (belongs_to(frame, subid, depth))
+			empty_frame(frame);
+}
+
+/*
+ * Write what a subtransaction, which must be the current one, holds at a
+ * nesting depth and below.
+ */
+static void
+flush_frames(SubTransactionId subid, int depth)
+{
+	RkFrame    *filled = NULL;
+	int			filled_count = 0;
+	bool		pushed = false;
+
+	for (RkFrame *frame = frames; frame != NULL; frame = frame->next)
+		if (belongs_to(frame, subid, depth))
+		{
+			release_held(frame);
+			frame->open = false;
+			if (frame->count > 0)
+			{
+				filled = frame;
+				filled_count++;
+			}
+		}
+	if (filled_count == 0)
+		return;
+
+	/* before commit there is no snapshot, which TOAST needs */
+	if (!ActiveSnapshotSet())
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		pushed = true;
+	}
+	if (filled_count == 1)
+		flush_frame(filled);
+	else
+		flush_merged(subid, depth);
+	if (pushed)
+		PopActiveSnapshot();
+}
+
+/* Whether a statement around this depth still fires its row triggers. */
+static bool
+inside_open_statement(int depth)
+{
+	for (RkFrame *frame = frames; frame != NULL; frame = frame->next)
+		if (frame->open && frame->depth < depth)
+			return true;
+	return false;
+}
+
+/* Write a frame that has grown large, ahead of its statement's end. */
+static void
+flush_if_large(RkFrame *frame)
+{
+	bool		large = frame->count >= FLUSH_ENTRIES || frame->bytes >= FLUSH_BYTES;
+
+	if (large && inside_open_statement(frame->depth))
+		large = frame->bytes >= NESTED_FLUSH_BYTES;
+	if (large)
+		flush_frame(frame);
 }
 
 /* ---- one change ---- */
@@ -220,7 +342,9 @@ forget_held(RkFrame *frame)
 static void
 release_held(RkFrame *frame)
 {
-	RkChange	change = {.kind = RK_DELETE,.old_row = frame->held_row};
+	RkChange	change = {
+		.kind = RK_DELETE,.old_row = frame->held_row,.command = frame->held_command
+	};
 
 	if (frame->held_row == NULL)
 		return;
@@ -229,18 +353,6 @@ release_held(RkFrame *frame)
 	capture_change(frame, &change);
 	table_close(change.rel, NoLock);
 	forget_held(frame);
-}
-
-static CommandId
-deleting_command(HeapTuple row)
-{
-	return HeapTupleHeaderGetCmax(row->t_data);
-}
-
-static CommandId
-inserting_command(HeapTuple row)
-{
-	return HeapTupleHeaderGetCmin(row->t_data);
 }
 
 /*
@@ -258,7 +370,7 @@ hold_delete(RkFrame *frame, const RkChange *change, bool marked)
 	frame->held_relid = RelationGetRelid(change->rel);
 	frame->held_root = change->info->root;
 	frame->held_marked = marked;
-	frame->held_command = marked ? 0 : deleting_command(change->old_row);
+	frame->held_command = change->command;
 	MemoryContextSwitchTo(old);
 }
 
@@ -268,8 +380,7 @@ completes_held(RkFrame *frame, const RkChange *insert)
 {
 	return frame->held_row != NULL &&
 		frame->held_root == insert->info->root &&
-		(frame->held_marked ||
-		 inserting_command(insert->new_row) == frame->held_command);
+		(frame->held_marked || frame->held_command == insert->command);
 }
 
 /* The held row in the layout of the partition it moved to. */
@@ -363,22 +474,24 @@ rowkeeper_changes_row(PG_FUNCTION_ARGS)
 	{
 		change.kind = RK_INSERT;
 		change.new_row = trigger->tg_trigtuple;
+		change.command = HeapTupleHeaderGetCmin(change.new_row->t_data);
 	}
 	else if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 	{
 		change.kind = RK_UPDATE;
 		change.old_row = trigger->tg_trigtuple;
 		change.new_row = trigger->tg_newtuple;
+		change.command = HeapTupleHeaderGetCmin(change.new_row->t_data);
 	}
 	else
 	{
 		change.kind = RK_DELETE;
 		change.old_row = trigger->tg_trigtuple;
+		change.command = HeapTupleHeaderGetCmax(change.old_row->t_data);
 	}
+	frame->open = true;
 	take_change(frame, &change);
-
-	if (frame->count >= FLUSH_ENTRIES || frame->bytes >= FLUSH_BYTES)
-		rk_frame_flush(frame);
+	flush_if_large(frame);
 	PG_RETURN_POINTER(NULL);
 }
 
@@ -390,16 +503,14 @@ rowkeeper_changes_row(PG_FUNCTION_ARGS)
 static void
 take_truncate(RkFrame *frame, RkChange *change)
 {
-	CommandId	command = GetCurrentCommandId(false);
-
 	if (frame->truncated_root == change->info->root &&
-		frame->truncated_command == command &&
+		frame->truncated_command == change->command &&
 		RelationGetRelid(change->rel) != change->info->root)
 		return;
 	if (RelationGetRelid(change->rel) == change->info->root)
 	{
 		frame->truncated_root = change->info->root;
-		frame->truncated_command = command;
+		frame->truncated_command = change->command;
 	}
 	capture_change(frame, change);
 }
@@ -420,7 +531,10 @@ rowkeeper_changes_flush(PG_FUNCTION_ARGS)
 
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
 	{
-		RkChange	change = {.kind = RK_TRUNCATE,.rel = trigger->tg_relation};
+		RkChange	change = {
+			.kind = RK_TRUNCATE,.rel = trigger->tg_relation,
+			.command = GetCurrentCommandId(false)
+		};
 
 		change.info = rk_relation_info_get(change.rel);
 		take_truncate(frame_at(subid, depth), &change);
@@ -428,35 +542,13 @@ rowkeeper_changes_flush(PG_FUNCTION_ARGS)
 
 	frame = find_frame(subid, depth);
 	if (frame != NULL)
-	{
-		release_held(frame);
-		rk_frame_flush(frame);
-	}
+		frame->open = false;
+	if (!inside_open_statement(depth))
+		flush_frames(subid, depth);
 	PG_RETURN_POINTER(NULL);
 }
 
 /* ---- transactions ---- */
-
-static void
-flush_all(void)
-{
-	bool		pushed = false;
-
-	for (RkFrame *frame = frames; frame != NULL; frame = frame->next)
-	{
-		if (frame->count == 0 && frame->held_row == NULL)
-			continue;
-		if (!pushed && !ActiveSnapshotSet())
-		{
-			PushActiveSnapshot(GetTransactionSnapshot());
-			pushed = true;
-		}
-		release_held(frame);
-		rk_frame_flush(frame);
-	}
-	if (pushed)
-		PopActiveSnapshot();
-}
 
 static void
 end_transaction(XactEvent event, void *arg)
@@ -465,7 +557,7 @@ end_transaction(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			flush_all();
+			flush_frames(TopSubTransactionId, 0);
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
@@ -483,14 +575,7 @@ splice_frame(RkFrame *parent, RkFrame *child)
 {
 	for (int i = 0; i < RK_MAX_CONSUMERS; i++)
 		for (int j = 0; j < child->batches[i].count; j++)
-		{
-			RkEntry    *entry = &child->batches[i].entries[j];
-			const RkWho *who = parent->who;
-
-			parent->who = entry->who;
-			rk_frame_append(parent, i, entry->tuple, entry->tag);
-			parent->who = who;
-		}
+			append_entry(parent, i, child->batches[i].entries[j]);
 	/* their tuples live on until the parent is flushed */
 	MemoryContextSetParent(child->context, parent->context);
 }

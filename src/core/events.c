@@ -132,7 +132,7 @@ rowkeeper_on_drop(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 
 	query_event("SELECT classid, objid, object_identity, address_names[3],"
-				" CASE WHEN object_type = 'trigger' THEN"
+				" CASE WHEN object_type OPERATOR(pg_catalog.=) 'trigger' THEN"
 				"  pg_catalog.to_regclass(pg_catalog.format('%I.%I', address_names[1], address_names[2])) END"
 				" FROM pg_catalog.pg_event_trigger_dropped_objects()"
 				" WHERE objsubid OPERATOR(pg_catalog.=) 0 AND NOT is_temporary"

@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
@@ -37,13 +38,17 @@ rk_consumer(int number)
 	return number < consumer_count ? consumers[number] : NULL;
 }
 
-/* The topmost partitioned ancestor of a relation, or the relation itself. */
+/*
+ * The topmost partitioned ancestor of a relation, or the relation itself. A
+ * partition whose detach is pending still belongs to it: its rows are written
+ * until the detach is done.
+ */
 Oid
 rk_root_of(Oid relid)
 {
-	List	   *ancestors = get_partition_ancestors(relid);
-
-	return ancestors == NIL ? relid : llast_oid(ancestors);
+	while (get_rel_relispartition(relid))
+		relid = get_partition_parent(relid, true);
+	return relid;
 }
 
 static void

@@ -90,7 +90,7 @@ actor_of_settings(void)
 
 	foreach(lc, actor_setting_names())
 	{
-		const char *value = GetConfigOption((char *) lfirst(lc), true, false);
+		const char *value = GetConfigOption((char *) lfirst(lc), true, true);
 
 		if (value != NULL && value[0] != '\0')
 			return value;

@@ -1,0 +1,104 @@
+"""The throw-away server: made, configured, started, asked and removed here."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+
+SETTINGS = {
+    "listen_addresses": "''",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "shared_buffers": "1GB",
+    "max_wal_size": "32GB",
+    "checkpoint_timeout": "1h",
+    "autovacuum": "off",
+    "jit": "off",
+    "track_counts": "on",
+    "max_prepared_transactions": "0",
+}
+
+
+class Failed(Exception):
+    """A command of the benchmark failed; its message is for the user."""
+
+
+def run(command, user=None, **options):
+    """Run a command, as another user where we are root; returns its output."""
+    if user is not None and os.geteuid() == 0:
+        command = ["runuser", "-u", user, "--"] + command
+    done = subprocess.run(command, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, cwd=options.pop("cwd", "/"), **options)
+    if done.returncode != 0:
+        raise Failed("%s\n%s%s" % (" ".join(command), done.stdout[-2000:], done.stderr[-2000:]))
+    return done.stdout
+
+
+class Server:
+    """A cluster in a temporary folder, reached through its unix socket only."""
+
+    def __init__(self, pg_config):
+        self.pg_config = pg_config
+        self.bin = run([pg_config, "--bindir"]).strip()
+        self.version = run([pg_config, "--version"]).split()[1]
+        self.user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+        self.folder = tempfile.mkdtemp(prefix="rowkeeper-bench-")
+        self.started = False
+
+    def install(self, checkout):
+        """Build rowkeeper and the benchmark's module in a copy, and install both."""
+        copy = os.path.join(self.folder, "build")
+        shutil.copytree(checkout, copy, ignore=shutil.ignore_patterns(
+            ".git", "*.o", "*.so", "*.bc", "results", "output_iso", "tmp_check"))
+        make = ["make", "-s", "with_llvm=no", "PG_CONFIG=" + self.pg_config]
+        writable = os.access(run([self.pg_config, "--pkglibdir"]).strip(), os.W_OK)
+        for folder in (copy, os.path.join(copy, "test/bench/module")):
+            run(make + ["-j%d" % os.cpu_count()], cwd=folder)
+            run(([] if writable else ["sudo"]) + make + ["install"], cwd=folder)
+
+    def start(self):
+        data = os.path.join(self.folder, "data")
+        os.chmod(self.folder, 0o755)
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, self.user)
+        run([self.bin + "/initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8",
+             "--locale=C.UTF-8"], self.user)
+        with open(data + "/postgresql.conf", "a") as conf:
+            for name, value in SETTINGS.items():
+                conf.write("%s = %s\n" % (name, value))
+            conf.write("unix_socket_directories = '%s'\n" % self.folder)
+        self.data = data
+        run([self.bin + "/pg_ctl", "-D", data, "-l", self.folder + "/log", "-w", "start"],
+            self.user)
+        self.started = True
+
+    def stop(self):
+        if self.started:
+            run([self.bin + "/pg_ctl", "-D", self.data, "-m", "fast", "-w", "stop"], self.user)
+            self.started = False
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def environment(self):
+        return dict(os.environ, PGHOST=self.folder, PGUSER="postgres", PGDATABASE="bench",
+                    PGOPTIONS="", PGAPPNAME="rowkeeper bench")
+
+    def psql(self, script, database="bench"):
+        """Run a psql script in one session; returns its rows as lists of text."""
+        out = run([self.bin + "/psql", "-XqAt", "-F", "\t", "-v", "ON_ERROR_STOP=1",
+                   "-d", database, "-f", "-"], input=script, env=self.environment())
+        return [line.split("\t") for line in out.splitlines()]
+
+    def value(self, sql):
+        """The single value a query returns, as text."""
+        return self.psql(sql)[0][0]
+
+    def pgbench(self, script, clients, seconds):
+        """Transactions a second of a script, prepared, without connection time."""
+        out = run([self.bin + "/pgbench", "-n", "-M", "prepared", "-c", str(clients),
+                   "-j", str(clients), "-T", str(seconds), "-f", script],
+                  env=self.environment())
+        for line in out.splitlines():
+            if line.startswith("tps"):
+                return float(line.split()[2])
+        raise Failed("pgbench said no tps:\n" + out)

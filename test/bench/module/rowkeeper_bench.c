@@ -1,0 +1,155 @@
+/*
+ * rowkeeper_bench.c
+ *
+ * What the benchmark needs inside a backend: a row trigger that does nothing,
+ * the CPU time of the backend, and the floor. The floor takes finished log
+ * entries that were loaded into memory before and does nothing but insert them
+ * into a leaf of the log, as src/audit/log_writer.c does: batches of a size,
+ * one table_multi_insert() and one index insertion a tuple. No writer that
+ * keeps one row for one change can be cheaper than that and an empty trigger.
+ */
+#include "postgres.h"
+
+#include <sys/resource.h>
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+PG_MODULE_MAGIC;
+
+/* The loaded entries, in a context of their own until the session ends. */
+static MemoryContext entries_context = NULL;
+static HeapTuple *entries = NULL;
+static int	nentries = 0;
+
+PG_FUNCTION_INFO_V1(bench_empty_trigger);
+PG_FUNCTION_INFO_V1(bench_cpu);
+PG_FUNCTION_INFO_V1(bench_load);
+PG_FUNCTION_INFO_V1(bench_floor);
+
+/* bench_empty_trigger(): the cost of a row trigger as such. */
+Datum
+bench_empty_trigger(PG_FUNCTION_ARGS)
+{
+	return PointerGetDatum(NULL);
+}
+
+static double
+microseconds(struct timeval time)
+{
+	return time.tv_sec * 1e6 + time.tv_usec;
+}
+
+/* bench_cpu() -> double precision: user and system time of this backend, µs. */
+Datum
+bench_cpu(PG_FUNCTION_ARGS)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	PG_RETURN_FLOAT8(microseconds(usage.ru_utime) + microseconds(usage.ru_stime));
+}
+
+/* bench_load(source regclass) -> bigint: keep a table's rows in memory. */
+Datum
+bench_load(PG_FUNCTION_ARGS)
+{
+	Relation	source = table_open(PG_GETARG_OID(0), AccessShareLock);
+	TableScanDesc scan = table_beginscan(source, GetActiveSnapshot(), 0, NULL);
+	int			size = 1024;
+	MemoryContext old;
+	HeapTuple	tuple;
+
+	if (entries_context != NULL)
+		MemoryContextDelete(entries_context);
+	entries_context = AllocSetContextCreate(TopMemoryContext, "benchmark entries",
+											ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(entries_context);
+	entries = palloc(size * sizeof(HeapTuple));
+	nentries = 0;
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		if (nentries == size)
+		{
+			size *= 2;
+			entries = repalloc_huge(entries, size * sizeof(HeapTuple));
+		}
+		entries[nentries++] = heap_copytuple(tuple);
+	}
+	MemoryContextSwitchTo(old);
+	table_endscan(scan);
+	table_close(source, AccessShareLock);
+	PG_RETURN_INT64(nentries);
+}
+
+static void
+insert_batch(ResultRelInfo *target, EState *estate, TupleTableSlot **slots,
+			 HeapTuple *tuples, int count)
+{
+	Relation	leaf = target->ri_RelationDesc;
+	BulkInsertState bulk = GetBulkInsertState();
+
+	for (int i = 0; i < count; i++)
+	{
+		ExecStoreHeapTuple(tuples[i], slots[i], false);
+		slots[i]->tts_tableOid = RelationGetRelid(leaf);
+	}
+	table_multi_insert(leaf, slots, count, GetCurrentCommandId(true), 0, bulk);
+	for (int i = 0; i < count; i++)
+	{
+#if PG_VERSION_NUM >= 160000
+		ExecInsertIndexTuples(target, slots[i], estate, false, false, NULL, NIL, false);
+#else
+		ExecInsertIndexTuples(target, slots[i], estate, false, false, NULL, NIL);
+#endif
+		ResetPerTupleExprContext(estate);
+	}
+	FreeBulkInsertState(bulk);
+}
+
+/*
+ * bench_floor(leaf regclass, batch integer) -> bigint: insert what was loaded.
+ * Locks: ROW EXCLUSIVE on the leaf.
+ */
+Datum
+bench_floor(PG_FUNCTION_ARGS)
+{
+	Relation	leaf = table_open(PG_GETARG_OID(0), RowExclusiveLock);
+	int			batch = PG_GETARG_INT32(1);
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *target = makeNode(ResultRelInfo);
+	TupleTableSlot **slots = palloc(batch * sizeof(TupleTableSlot *));
+	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "benchmark floor",
+											   ALLOCSET_DEFAULT_SIZES);
+
+	InitResultRelInfo(target, leaf, 1, NULL, 0);
+	ExecOpenIndices(target, false);
+	for (int i = 0; i < batch; i++)
+		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(leaf), &TTSOpsHeapTuple);
+
+	for (int done = 0; done < nentries; done += batch)
+	{
+		MemoryContext old = MemoryContextSwitchTo(work);
+
+		CHECK_FOR_INTERRUPTS();
+		insert_batch(target, estate, slots, entries + done, Min(batch, nentries - done));
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(work);
+	}
+
+	for (int i = 0; i < batch; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	ExecCloseIndices(target);
+	FreeExecutorState(estate);
+	table_close(leaf, NoLock);
+	PG_RETURN_INT64(nentries);
+}
