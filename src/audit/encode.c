@@ -227,7 +227,7 @@ put_numeric_value(Writer *w, Numeric value)
 		return JENTRY_ISSTRING;
 	}
 
-	/* left by an old server, or in the long form by a cast */
+	/* made by an old server, and carried here by pg_upgrade */
 	if (!num.canonical)
 	{
 		Datum		text = DirectFunctionCall1(numeric_out, NumericGetDatum(value));

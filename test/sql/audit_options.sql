@@ -96,7 +96,7 @@ SET session_replication_role = replica;
 UPDATE parts SET b = 3;
 RESET session_replication_role;
 :news;
-SELECT tgrelid::regclass, tgname, tgenabled FROM pg_trigger WHERE tgrelid IN ('parts'::regclass, 'parts_1', 'parts_2') ORDER BY 1, 2;
+SELECT tgrelid::regclass, tgname, tgenabled FROM pg_trigger WHERE tgrelid IN ('parts'::regclass, 'parts_1'::regclass, 'parts_2'::regclass) ORDER BY 1, 2;
 
 -- Refused, and nothing is half-made
 SELECT rowkeeper.audit('users', exclude => '{id}');
