@@ -35,12 +35,12 @@ CREATE VIEW rowkeeper._audit_log_objects AS
 SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name,
 	CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,
 	c.relkind, c.relowner AS owner, c.relacl AS acl, c.relpersistence,
-	c.relrowsecurity, c.relispartition OR c.relname = 'log' AS holds_entries
+	c.relrowsecurity
 FROM pg_catalog.pg_class c
 	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'rowkeeper_log' AND c.relkind IN ('r', 'p', 'v', 'S')
 UNION ALL
-SELECT n.oid, pg_catalog.quote_ident(n.nspname), 'SCHEMA', NULL, n.nspowner, n.nspacl, NULL, NULL, false
+SELECT n.oid, pg_catalog.quote_ident(n.nspname), 'SCHEMA', NULL, n.nspowner, n.nspacl, NULL, NULL
 FROM pg_catalog.pg_namespace n WHERE n.nspname = 'rowkeeper_log';
 REVOKE ALL ON rowkeeper._audit_log_objects FROM PUBLIC;
 COMMENT ON VIEW rowkeeper._audit_log_objects IS 'The log as objects of the catalog; for doctor().';
@@ -77,7 +77,7 @@ UNION ALL
 SELECT 'log_row_security', 'error', 'rowkeeper_log', o.name, 'row security is off',
 	pg_catalog.format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', o.name)
 FROM rowkeeper._audit_log_objects o
-WHERE o.holds_entries AND NOT o.relrowsecurity
+WHERE o.relkind IN ('r', 'p') AND NOT o.relrowsecurity
 UNION ALL
 SELECT 'log_unlogged', 'error', 'rowkeeper_log', o.name, 'unlogged: a crash empties it',
 	pg_catalog.format('ALTER TABLE %s SET LOGGED', o.name)

@@ -12,22 +12,21 @@
 #endif
 
 #include "access/genam.h"
+#include "access/genam.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
-#include "executor/executor.h"
+#include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
 #include "utils/acl.h"
 #include "utils/relcache.h"
 
-/* 16 added onlySummarizing to the arguments. */
-static inline List *
-rk_insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot, EState *estate)
+/* 17 has access methods that keep something open between inserts. */
+static inline void
+rk_index_insert_cleanup(Relation index, IndexInfo *info)
 {
-#if PG_VERSION_NUM >= 160000
-	return ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL, false);
-#else
-	return ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL);
+#if PG_VERSION_NUM >= 170000
+	index_insert_cleanup(index, info);
 #endif
 }
 

@@ -100,7 +100,7 @@ extern bool rk_audit_excludes(const RkAuditOptions *options, const char *column)
 
 /* enable.c: audit(), audit_schema(), audit_off() */
 extern void rk_audit_enable_init(void);
-extern void rk_audit_check_table(Oid root);
+extern void rk_audit_check_table(Oid root, bool audited);
 extern void rk_audit_options_store(Oid root, const RkAuditOptions *options);
 
 /* ddl_events.c: what happens to audited tables as objects */

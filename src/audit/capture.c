@@ -29,13 +29,18 @@ typedef struct AuditTable
 	int32		table_id;
 	int16		klass;
 	bool		full;
-	Bitmapset  *logged;			/* attribute numbers */
+	AttrNumber *logged;
+	int			nlogged;
 	Bitmapset  *key_columns;
 	RkEncoder  *row;
 	RkEncoder  *record_id;
 	RkKey	   *key;
 	AttrNumber	tenant;			/* 0: the table has no tenant column */
+	bool		tenant_by_value;
 	FmgrInfo	tenant_output;
+	Datum		last_tenant;	/* of a type passed by value: as text */
+	text	   *last_tenant_text;
+	MemoryContext context;
 } AuditTable;
 
 int			rk_audit_consumer;
@@ -136,6 +141,7 @@ prepare_table(Relation rel, Oid root, Jsonb *stored_options)
 	AuditTable *table = palloc0(sizeof(AuditTable));
 	TupleDesc	desc = RelationGetDescr(rel);
 	RkAuditOptions *options = rk_audit_options_parse(stored_options);
+	Bitmapset  *logged = NULL;
 	AttrNumber *key_columns;
 	int			nkeys;
 
@@ -154,11 +160,13 @@ prepare_table(Relation rel, Oid root, Jsonb *stored_options)
 				 errhint("Add it again, or stop the audit with SELECT rowkeeper.audit_off(%s).",
 						 quote_literal_cstr(rk_relation_name(root)))));
 
+	table->context = CurrentMemoryContext;
 	table->klass = rk_audit_class_find(options->keep);
 	table->full = options->full;
 	for (int i = 0; i < nkeys; i++)
 		table->key_columns = bms_add_member(table->key_columns, key_columns[i]);
 
+	table->logged = palloc(desc->natts * sizeof(AttrNumber));
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute column = TupleDescAttr(desc, i);
@@ -168,16 +176,20 @@ prepare_table(Relation rel, Oid root, Jsonb *stored_options)
 		if (column->attisdropped || rk_is_virtual(column))
 			continue;
 		if (!rk_audit_excludes(options, NameStr(column->attname)))
-			table->logged = bms_add_member(table->logged, column->attnum);
+		{
+			logged = bms_add_member(logged, column->attnum);
+			table->logged[table->nlogged++] = column->attnum;
+		}
 		if (options->tenant != NULL &&
 			strcmp(options->tenant, NameStr(column->attname)) == 0)
 		{
 			table->tenant = column->attnum;
+			table->tenant_by_value = column->attbyval;
 			getTypeOutputInfo(column->atttypid, &output, &is_varlena);
 			fmgr_info_cxt(output, &table->tenant_output, CurrentMemoryContext);
 		}
 	}
-	table->row = rk_audit_encoder_create(desc, table->logged);
+	table->row = rk_audit_encoder_create(desc, logged);
 	table->record_id = rk_audit_encoder_create(desc, table->key_columns);
 	table->key = rk_audit_key_create(desc, key_columns, nkeys);
 	return table;
@@ -242,10 +254,27 @@ static text *
 tenant_of(AuditTable *table, Row row)
 {
 	int			i = table->tenant - 1;
+	MemoryContext old;
 
 	if (table->tenant == 0 || row.nulls[i])
 		return NULL;
-	return cstring_to_text(OutputFunctionCall(&table->tenant_output, row.values[i]));
+	if (!table->tenant_by_value)
+		return cstring_to_text(OutputFunctionCall(&table->tenant_output, row.values[i]));
+
+	/* rows of a statement are mostly one tenant's */
+	if (table->last_tenant_text == NULL || table->last_tenant != row.values[i])
+	{
+		char	   *output = OutputFunctionCall(&table->tenant_output, row.values[i]);
+
+		if (table->last_tenant_text != NULL)
+			pfree(table->last_tenant_text);
+		table->last_tenant_text = NULL;
+		old = MemoryContextSwitchTo(table->context);
+		table->last_tenant_text = cstring_to_text(output);
+		table->last_tenant = row.values[i];
+		MemoryContextSwitchTo(old);
+	}
+	return table->last_tenant_text;
 }
 
 static Jsonb *
@@ -336,19 +365,18 @@ log_update(RkFrame *frame, AuditTable *table, const RkChange *change)
 	bool		key_changed = false;
 	Bitmapset  *as_text = NULL;
 	const bool *include = table->full ? NULL : changed;
-	int			column = -1;
 	RkLogEntry	entry = {.action = RK_LOG_UPDATE,.table_id = table->table_id,.klass = table->klass};
 
-	while ((column = bms_next_member(table->logged, column)) >= 0)
+	for (int n = 0; n < table->nlogged; n++)
 	{
-		int			i = column - 1;
+		int			i = table->logged[n] - 1;
 
 		if (old.nulls[i] != new.nulls[i] ||
 			(!old.nulls[i] &&
 			 value_differs(TupleDescAttr(desc, i), old.values[i], new.values[i])))
 		{
 			changed[i] = any = true;
-			key_changed |= bms_is_member(column, table->key_columns);
+			key_changed |= bms_is_member(i + 1, table->key_columns);
 		}
 	}
 	if (!any)

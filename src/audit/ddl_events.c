@@ -507,7 +507,7 @@ relation_altered(const RkDdlCommand *command)
 	if (rk_audit_options_of(root) == NULL)
 		return;
 
-	rk_audit_check_table(root);
+	rk_audit_check_table(root, true);
 	follow_columns(command, root);
 	rk_audit_partitions_reconcile(root, true);
 	if (has_subcommand(command->subcommands, "DISABLE TRIGGER") ||

@@ -78,13 +78,22 @@ is_of_ours(Relation rel)
 	return strcmp(schema, RK_LOG_SCHEMA) == 0 || strcmp(schema, "rowkeeper") == 0;
 }
 
+/* The hint to whoever's command would make an audited table unfit. */
+static char *
+hint_audited(Oid root)
+{
+	return psprintf("The table is audited, so the command is refused. To go on without its audit: SELECT rowkeeper.audit_off(%s).",
+					quote_literal_cstr(rk_relation_name(root)));
+}
+
 /*
  * Raise 0A000 where a table cannot be audited: asked when audit() is called,
  * and again after every DDL on an audited table.
  */
 void
-rk_audit_check_table(Oid root)
+rk_audit_check_table(Oid root, bool audited)
 {
+	char	   *hint = audited ? hint_audited(root) : NULL;
 	Relation	rel = relation_open(root, AccessShareLock);
 	AttrNumber *key;
 	int			nkeys;
@@ -92,7 +101,7 @@ rk_audit_check_table(Oid root)
 	const char *reason = unfit_storage(rel);
 
 	if (reason != NULL)
-		refuse_table(root, reason, NULL);
+		refuse_table(root, reason, hint);
 	if (IsSystemRelation(rel) || RelationGetNamespace(rel) == get_namespace_oid("information_schema", true))
 		refuse_table(root, "it is a system table", NULL);
 	if (is_of_ours(rel))
@@ -101,6 +110,7 @@ rk_audit_check_table(Oid root)
 	key = rk_audit_key_columns(rel, &nkeys);
 	if (key == NULL)
 		refuse_table(root, "it has no primary key",
+					 audited ? hint :
 					 psprintf("ALTER TABLE %s ADD PRIMARY KEY (...): its history is kept by row.",
 							  rk_relation_name(root)));
 	(void) rk_audit_key_create(RelationGetDescr(rel), key, nkeys);
@@ -113,7 +123,7 @@ rk_audit_check_table(Oid root)
 		if (partition->rd_rel->relispartition &&
 			(reason = unfit_storage(partition)) != NULL)
 			refuse_table(root, psprintf("of its partition %s: %s",
-										rk_relation_name(lfirst_oid(lc)), reason), NULL);
+										rk_relation_name(lfirst_oid(lc)), reason), hint);
 		relation_close(partition, NoLock);
 	}
 }
@@ -410,7 +420,7 @@ enable_audit(FunctionCallInfo fcinfo, Oid target, const AuditArguments *argument
 
 	/* two calls for one table wait for each other, writers do not */
 	LockRelationOid(root, ShareUpdateExclusiveLock);
-	rk_audit_check_table(root);
+	rk_audit_check_table(root, false);
 	before = rk_audit_options_of(root);
 	options = merge_options(root, before, arguments);
 

@@ -21,8 +21,6 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "catalog/pg_attribute.h"
-#include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -60,8 +58,8 @@ struct RkEncoder
 /* What the first pass leaves for the second. */
 typedef struct Prepared
 {
-	const char *string;
-	Jsonb	   *jsonb;			/* if string is NULL */
+	const char *printed;
+	Jsonb	   *jsonb;			/* if printed is NULL */
 } Prepared;
 
 typedef struct Writer
@@ -230,9 +228,9 @@ put_numeric_value(Writer *w, Numeric value)
 	/* made by an old server, and carried here by pg_upgrade */
 	if (!num.canonical)
 	{
-		Datum		text = DirectFunctionCall1(numeric_out, NumericGetDatum(value));
+		Datum		printed = DirectFunctionCall1(numeric_out, NumericGetDatum(value));
 
-		value = DatumGetNumeric(DirectFunctionCall3(numeric_in, text,
+		value = DatumGetNumeric(DirectFunctionCall3(numeric_in, printed,
 													ObjectIdGetDatum(InvalidOid),
 													Int32GetDatum(-1)));
 	}
@@ -393,11 +391,11 @@ put_value(Writer *w, RkKind kind, const RkTypePlan *plan, Datum value)
  * data: their common offset base.
  */
 static inline JEntry
-finish_entry(JEntry type, int i, Size item_start, Size item_end, Size data)
+finish_entry(JEntry bits, int i, Size item_start, Size item_end, Size data)
 {
 	if (i % JB_OFFSET_STRIDE == 0)
-		return type | JENTRY_HAS_OFF | (JEntry) (item_end - data);
-	return type | (JEntry) (item_end - item_start);
+		return bits | JENTRY_HAS_OFF | (JEntry) (item_end - data);
+	return bits | (JEntry) (item_end - item_start);
 }
 
 typedef struct ArrayCursor
@@ -524,7 +522,7 @@ prepare_values(RkEncoder *encoder, const Datum *values, const bool *isnull,
 			!rk_kind_calls_out(column->kind))
 			continue;
 		if (column->kind == RK_KIND_OUTPUT)
-			prepared[i].string = OutputFunctionCall(&column->plan.call, value);
+			prepared[i].printed = OutputFunctionCall(&column->plan.call, value);
 		else
 			prepared[i].jsonb = DatumGetJsonbP(FunctionCall1(&column->plan.call, value));
 	}
@@ -612,9 +610,9 @@ rk_audit_encode(RkEncoder *encoder, const Datum *values, const bool *isnull,
 			entry = JENTRY_ISNULL;
 		else if (!rk_kind_calls_out(column->kind))
 			entry = put_value(&w, column->kind, &column->plan, values[at]);
-		else if (prepared[i].string != NULL)
+		else if (prepared[i].printed != NULL)
 		{
-			put_bytes(&w, prepared[i].string, strlen(prepared[i].string));
+			put_bytes(&w, prepared[i].printed, strlen(prepared[i].printed));
 			entry = JENTRY_ISSTRING;
 		}
 		else

@@ -23,7 +23,7 @@
 /* A numeric taken apart; digits are int16 of base 10000, maybe unaligned. */
 typedef struct RkNumeric
 {
-	char		special;		/* 'n' NaN, '+' or '-' infinity: nothing below is set */
+	char		special;		/* 'n', '+' or '-': NaN, infinite; or 0 */
 	bool		negative;
 	int			dscale;
 	int			weight;
@@ -35,10 +35,10 @@ typedef struct RkNumeric
 static inline int
 rk_numeric_digit(const RkNumeric *num, int i)
 {
-	int16		digit;
+	int16		result;
 
-	memcpy(&digit, num->digits + i * sizeof(int16), sizeof(int16));
-	return digit;
+	memcpy(&result, num->digits + i * sizeof(int16), sizeof(int16));
+	return result;
 }
 
 extern void rk_numeric_parse(RkNumeric *num, const char *payload, Size len);

@@ -17,7 +17,6 @@
 #include "access/transam.h"
 #include "access/tupdesc.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -30,7 +29,6 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/pg_locale.h"
-#include "utils/rel.h"
 #include "utils/typcache.h"
 
 #include "audit/encode.h"

@@ -222,8 +222,8 @@ rk_put_int64(char *to, int64 value)
 char *
 rk_put_float(char *to, double value, bool single, bool *is_string)
 {
-	char		text[DOUBLE_SHORTEST_DECIMAL_LEN];
-	const char *p = text;
+	char		printed[DOUBLE_SHORTEST_DECIMAL_LEN];
+	const char *p = printed;
 	uint8		decimals[DOUBLE_SHORTEST_DECIMAL_LEN];
 	int			ndecimals = 0;
 	int			dscale = 0;
@@ -245,14 +245,14 @@ rk_put_float(char *to, double value, bool single, bool *is_string)
 		return rk_put_int64(to, (int64) value);
 
 	if (single)
-		len = float_to_shortest_decimal_buf((float) value, text);
+		len = float_to_shortest_decimal_buf((float) value, printed);
 	else
-		len = double_to_shortest_decimal_buf(value, text);
+		len = double_to_shortest_decimal_buf(value, printed);
 
 	if (isnan(value) || isinf(value))
 	{
 		*is_string = true;
-		memcpy(to, text, len);
+		memcpy(to, printed, len);
 		return to + len;
 	}
 
@@ -291,15 +291,15 @@ rk_put_float(char *to, double value, bool single, bool *is_string)
 	ndigits = (ndecimals + offset + DIGIT_WIDTH - 1) / DIGIT_WIDTH;
 	for (int i = 0; i < ndigits; i++)
 	{
-		int			digit = 0;
+		int			group = 0;
 
 		for (int j = 0; j < DIGIT_WIDTH; j++)
 		{
 			int			at = i * DIGIT_WIDTH + j - offset;
 
-			digit = digit * 10 + (at >= 0 && at < ndecimals ? decimals[at] : 0);
+			group = group * 10 + (at >= 0 && at < ndecimals ? decimals[at] : 0);
 		}
-		digits[i] = digit;
+		digits[i] = group;
 	}
 	while (ndigits > 0 && digits[first] == 0)
 	{

@@ -41,12 +41,10 @@
 #include <math.h>
 #include <sys/socket.h>
 
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/inet.h"
 #include "utils/lsyscache.h"
-#include "utils/numeric.h"
 #include "utils/varbit.h"
 
 #include "audit/audit.h"
@@ -58,7 +56,7 @@
 typedef struct KeyColumn
 {
 	AttrNumber	attno;
-	Oid			type;			/* base type; ANYENUMOID for any enum */
+	Oid			typid;			/* base type; ANYENUMOID for any enum */
 } KeyColumn;
 
 struct RkKey
@@ -68,9 +66,9 @@ struct RkKey
 };
 
 static bool
-is_hashable(Oid type)
+is_hashable(Oid typid)
 {
-	switch (type)
+	switch (typid)
 	{
 		case INT2OID:
 		case INT4OID:
@@ -117,11 +115,11 @@ rk_audit_key_create(TupleDesc desc, const AttrNumber *columns, int ncolumns)
 	for (int i = 0; i < ncolumns; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, columns[i] - 1);
-		Oid			type = getBaseType(att->atttypid);
+		Oid			typid = getBaseType(att->atttypid);
 
-		if (get_typtype(type) == TYPTYPE_ENUM)
-			type = ANYENUMOID;
-		else if (!is_hashable(type))
+		if (get_typtype(typid) == TYPTYPE_ENUM)
+			typid = ANYENUMOID;
+		else if (!is_hashable(typid))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot audit a table with a key column of type %s",
@@ -139,7 +137,7 @@ rk_audit_key_create(TupleDesc desc, const AttrNumber *columns, int ncolumns)
 					 errhint("Give the key column a deterministic collation.")));
 
 		key->columns[i].attno = columns[i];
-		key->columns[i].type = type;
+		key->columns[i].typid = typid;
 	}
 	return key;
 }
@@ -198,11 +196,11 @@ numeric_is_int64(const RkNumeric *num, int64 *result)
 		return false;
 	for (int i = 0; i <= num->weight; i++)
 	{
-		uint64		digit = i < num->ndigits ? rk_numeric_digit(num, i) : 0;
+		uint64		group = i < num->ndigits ? rk_numeric_digit(num, i) : 0;
 
-		if (value > (PG_UINT64_MAX - digit) / 10000)
+		if (value > (PG_UINT64_MAX - group) / 10000)
 			return false;
-		value = value * 10000 + digit;
+		value = value * 10000 + group;
 	}
 	if (value > (uint64) PG_INT64_MAX + (num->negative ? 1 : 0))
 		return false;
@@ -268,9 +266,9 @@ mix_float(uint64 hash, double value)
  * The value as an integer, if it is one, of whatever type. -0 is 0.
  */
 static bool
-key_is_int64(Oid type, Datum value, int64 *result)
+key_is_int64(Oid typid, Datum value, int64 *result)
 {
-	switch (type)
+	switch (typid)
 	{
 		case INT2OID:
 			*result = DatumGetInt16(value);
@@ -299,7 +297,7 @@ key_is_int64(Oid type, Datum value, int64 *result)
 		case FLOAT4OID:
 		case FLOAT8OID:
 			{
-				double		number = type == FLOAT4OID ?
+				double		number = typid == FLOAT4OID ?
 				(double) DatumGetFloat4(value) : DatumGetFloat8(value);
 
 				/* 2^63 itself is outside; false for NaN */
@@ -316,15 +314,15 @@ key_is_int64(Oid type, Datum value, int64 *result)
 }
 
 static uint64
-mix_column(uint64 hash, Oid type, Datum value)
+mix_column(uint64 hash, Oid typid, Datum value)
 {
 	struct varlena *bytes;
 	int64		number;
 
-	if (key_is_int64(type, value, &number))
+	if (key_is_int64(typid, value, &number))
 		return mix_tagged_number(hash, 'i', (uint64) number, 8);
 
-	switch (type)
+	switch (typid)
 	{
 		case NUMERICOID:
 			return mix_numeric(hash, value);
@@ -416,7 +414,7 @@ mix_column(uint64 hash, Oid type, Datum value)
 			}
 
 		default:
-			elog(ERROR, "unexpected type of key column: %u", type);
+			elog(ERROR, "unexpected type of key column: %u", typid);
 			return hash;		/* keep compiler quiet */
 	}
 }
@@ -432,11 +430,11 @@ rk_audit_key_hash(const RkKey *key, const Datum *values)
 	int64		number;
 
 	if (key->ncolumns == 1 &&
-		key_is_int64(key->columns[0].type, values[key->columns[0].attno - 1], &number))
+		key_is_int64(key->columns[0].typid, values[key->columns[0].attno - 1], &number))
 		return (int32) (uint32) ((uint64) number ^ ((uint64) number >> 32));
 
 	for (int i = 0; i < key->ncolumns; i++)
-		hash = mix_column(hash, key->columns[i].type, values[key->columns[i].attno - 1]);
+		hash = mix_column(hash, key->columns[i].typid, values[key->columns[i].attno - 1]);
 
 	hash ^= hash >> 33;
 	hash *= UINT64CONST(0xff51afd7ed558ccd);

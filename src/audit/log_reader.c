@@ -471,15 +471,23 @@ refuse_key(const History *history, const char *message)
 					 rk_relation_name(history->root), describe_key(history))));
 }
 
+static void
+check_key_count(const History *history, int count)
+{
+	if (count != history->key_count)
+		refuse_key(history, psprintf("%d key %s given, the primary key has %d %s",
+									 count, count == 1 ? "value" : "values",
+									 history->key_count,
+									 history->key_count == 1 ? "column" : "columns"));
+}
+
 /* The key in an object as a user wrote it: all columns by name, no others. */
 static char **
 texts_of_object(const History *history, Jsonb *key)
 {
 	char	  **texts = palloc0(history->key_count * sizeof(char *));
 
-	if (JB_ROOT_COUNT(key) != history->key_count)
-		refuse_key(history, psprintf("the key has %d members, the primary key has %d columns",
-									 (int) JB_ROOT_COUNT(key), history->key_count));
+	check_key_count(history, JB_ROOT_COUNT(key));
 	for (int i = 0; i < history->key_count; i++)
 	{
 		char	   *name = NameStr(key_column(history, i)->attname);
@@ -711,6 +719,30 @@ changed_key(const Entry *update)
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
+/* Whether an entry is the last of a row's life under its key. */
+static bool
+ends_life(const Entry *entry)
+{
+	return entry->action == RK_LOG_DELETE || changed_key(entry) != NULL;
+}
+
+/*
+ * Whether another row had the key when an entry was written and left it later
+ * in the same transaction, as a deferrable key allows. Who came first leaves
+ * first.
+ */
+static bool
+is_crowded(const KeyEntries *life, int i)
+{
+	int			end = i + 1;
+
+	if (i == 0 || ends_life(&life->entries[i - 1]))
+		return false;
+	while (end < life->count && !ends_life(&life->entries[end]))
+		end++;
+	return end < life->count && life->entries[end].txid == life->entries[i].txid;
+}
+
 /* The life of a key that begins with a change to it, after the entry "id". */
 static void
 follow_forward(History *history, Jsonb *key, int64 id)
@@ -726,7 +758,15 @@ follow_forward(History *history, Jsonb *key, int64 id)
 		while (i < life->count && life->entries[i].id <= id)
 			i++;
 		if (i < life->count && life->entries[i].action == RK_LOG_KEY_LINK)
-			i++;				/* the link of this very change */
+		{
+			/* the link of this very change */
+			if (is_crowded(life, i++))
+			{
+				while (i < life->count && !ends_life(&life->entries[i]))
+					i++;
+				i++;
+			}
+		}
 		for (; i < life->count; i++)
 		{
 			Entry	   *entry = &life->entries[i];
@@ -765,6 +805,9 @@ follow_backward(History *history, Jsonb *key, int64 id)
 
 			if (entry->id >= id)
 				continue;
+			if ((entry->action == RK_LOG_KEY_LINK || entry->action == RK_LOG_INSERT) &&
+				is_crowded(life, i))
+				continue;		/* another row, before ours had left */
 			if (entry->taken || entry->action == RK_LOG_DELETE)
 				return;
 			if (entry->action == RK_LOG_KEY_LINK)
@@ -1142,16 +1185,6 @@ get_target(FunctionCallInfo fcinfo)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("target table must not be null")));
 	return PG_GETARG_OID(0);
-}
-
-static void
-check_key_count(const History *history, int count)
-{
-	if (count != history->key_count)
-		refuse_key(history, psprintf("%d key %s given, the primary key has %d %s",
-									 count, count == 1 ? "value" : "values",
-									 history->key_count,
-									 history->key_count == 1 ? "column" : "columns"));
 }
 
 static char *

@@ -8,7 +8,9 @@
  * here may use a function of ours: the views must still read the log where the
  * extension is gone. Their owner is the extension's owner, and only he has
  * rights on them whatever ALTER DEFAULT PRIVILEGES says; the one exception is
- * rowkeeper.audit_log, which shows each reader what he may SELECT anyway.
+ * rowkeeper.audit_log, which shows each reader what he may SELECT anyway. Row
+ * security without any policy keeps out those who have rights on every table
+ * (pg_write_all_data).
  *
  * Weekly leaves, classes and what maintenance does with them: log_leaves.c.
  */
@@ -31,10 +33,11 @@
  * Who wrote an entry is in a who-record of the same leaf: tableoid finds the
  * one copy that belongs to it. A table has one current row in the dictionary
  * (to_id IS NULL), which alone knows the relation, and one row for each name
- * it ever had.
+ * it ever had. The view has its reader's rights, so that it shows nothing past
+ * the row security of the log: pg_read_all_data reads every view.
  */
 #define ENTRIES_SQL \
-	"CREATE VIEW rowkeeper_log.entries AS " \
+	"CREATE VIEW rowkeeper_log.entries WITH (security_invoker = true) AS " \
 	"SELECT e.id, e.changed_at, e.txid, t.table_schema, t.table_name, c.relation, " \
 	"  CASE e.action WHEN 'I' THEN 'INSERT' WHEN 'U' THEN 'UPDATE' WHEN 'D' THEN 'DELETE' " \
 	"    WHEN 'T' THEN 'TRUNCATE' WHEN 'B' THEN 'BASELINE' WHEN 'S' THEN 'SOFT DELETE' " \
@@ -99,18 +102,21 @@ static const StoreObject store_objects[] =
 		"  table_schema name NOT NULL, table_name name NOT NULL,"
 		"  from_id bigint NOT NULL, to_id bigint, since timestamptz NOT NULL,"
 		"  PRIMARY KEY (table_id, from_id));"
-		"CREATE UNIQUE INDEX tables_relation_idx ON rowkeeper_log.tables (relation) WHERE to_id IS NULL",
+		"CREATE UNIQUE INDEX tables_relation_idx ON rowkeeper_log.tables (relation) WHERE to_id IS NULL;"
+		"ALTER TABLE rowkeeper_log.tables ENABLE ROW LEVEL SECURITY",
 		"Tables that were ever audited, with their names over time: a name holds for the entries "
 	"with from_id <= id < to_id; relation is null once the table is dropped."},
 
 	{RK_LOG_SCHEMA, "partitions", "TABLE",
 		"CREATE TABLE rowkeeper_log.partitions (relation regclass, table_id integer);"
-		"CREATE INDEX partitions_relation_idx ON rowkeeper_log.partitions (relation)",
+		"CREATE INDEX partitions_relation_idx ON rowkeeper_log.partitions (relation);"
+		"ALTER TABLE rowkeeper_log.partitions ENABLE ROW LEVEL SECURITY",
 	"Partitions of audited tables, so that a dropped one is known."},
 
 	{RK_LOG_SCHEMA, "classes", "TABLE",
 		"CREATE TABLE rowkeeper_log.classes ("
-		"  class smallint PRIMARY KEY, keep interval UNIQUE NULLS NOT DISTINCT)",
+		"  class smallint PRIMARY KEY, keep interval UNIQUE NULLS NOT DISTINCT);"
+		"ALTER TABLE rowkeeper_log.classes ENABLE ROW LEVEL SECURITY",
 	"Retention classes: entries of one class are kept equally long; null: for ever."},
 
 	{RK_LOG_SCHEMA, "log", "TABLE",

@@ -22,12 +22,15 @@
  */
 #include "audit/audit.h"
 
+#include "access/genam.h"
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/index.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "executor/executor.h"
@@ -474,15 +477,103 @@ open_leaf(int16 klass, TimestampTz now, bool *overflow)
 
 /* ---- writing ---- */
 
+#define MAX_LEAF_INDEXES 16
+
+typedef struct LeafIndex
+{
+	Relation	rel;
+	IndexInfo  *info;
+	ExprState  *predicate;		/* NULL: every row is in it */
+	bool		by_block;		/* one row of a block stands for all of a flush */
+} LeafIndex;
+
 typedef struct LeafInsert
 {
 	Relation	leaf;
-	EState	   *estate;
-	ResultRelInfo *target;
+	LeafIndex	indexes[MAX_LEAF_INDEXES];
+	int			nindexes;
+	EState	   *estate;			/* NULL: no index has an expression */
 	BulkInsertState bulk;		/* NULL for a few tuples */
 	int			options;
 	CommandId	command;
 } LeafInsert;
+
+/*
+ * All rows of a flush have one changed_at, so for a block-range index on
+ * nothing else the first row of each block says what the others would.
+ */
+static bool
+is_by_block(const IndexInfo *info)
+{
+	return info->ii_Am == BRIN_AM_OID &&
+		info->ii_NumIndexAttrs == 1 &&
+		info->ii_IndexAttrNumbers[0] == LOG_CHANGED_AT + 1;
+}
+
+/* Open the leaf's indexes, users' own included. */
+static void
+open_indexes(LeafInsert *insert)
+{
+	List	   *oids = RelationGetIndexList(insert->leaf);
+	ListCell   *lc;
+
+	insert->nindexes = 0;
+	insert->estate = NULL;
+	if (list_length(oids) > MAX_LEAF_INDEXES)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("partition \"%s\" of the audit log has more than %d indexes",
+						RelationGetRelationName(insert->leaf), MAX_LEAF_INDEXES)));
+	foreach(lc, oids)
+	{
+		LeafIndex  *index = &insert->indexes[insert->nindexes++];
+
+		index->rel = index_open(lfirst_oid(lc), RowExclusiveLock);
+		index->info = BuildIndexInfo(index->rel);
+		index->by_block = is_by_block(index->info);
+		index->predicate = NULL;
+		if ((index->info->ii_Predicate != NIL || index->info->ii_Expressions != NIL) &&
+			insert->estate == NULL)
+			insert->estate = CreateExecutorState();
+		if (index->info->ii_Predicate != NIL)
+			index->predicate = ExecPrepareQual(index->info->ii_Predicate, insert->estate);
+	}
+	list_free(oids);
+}
+
+static bool
+satisfies(LeafInsert *insert, ExprState *predicate, TupleTableSlot *slot)
+{
+	ExprContext *context = GetPerTupleExprContext(insert->estate);
+
+	context->ecxt_scantuple = slot;
+	return ExecQual(predicate, context);
+}
+
+static void
+insert_into_indexes(LeafInsert *insert, TupleTableSlot *slot, BlockNumber previous_block)
+{
+	Datum		values[INDEX_MAX_KEYS];
+	bool		nulls[INDEX_MAX_KEYS];
+
+	for (int i = 0; i < insert->nindexes; i++)
+	{
+		LeafIndex  *index = &insert->indexes[i];
+
+		if (!index->info->ii_ReadyForInserts ||
+			(index->by_block && ItemPointerGetBlockNumber(&slot->tts_tid) == previous_block) ||
+			(index->predicate != NULL && !satisfies(insert, index->predicate, slot)))
+			continue;
+		if (insert->estate != NULL)
+			GetPerTupleExprContext(insert->estate)->ecxt_scantuple = slot;
+		FormIndexDatum(index->info, slot, insert->estate, values, nulls);
+		(void) index_insert(index->rel, values, nulls, &slot->tts_tid, insert->leaf,
+							index->info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
+							false, index->info);
+	}
+	if (insert->estate != NULL)
+		ResetPerTupleExprContext(insert->estate);
+}
 
 static void
 begin_insert(LeafInsert *insert, Relation leaf, int count)
@@ -493,10 +584,8 @@ begin_insert(LeafInsert *insert, Relation leaf, int count)
 				 errmsg("partition \"%s\" of the audit log has other columns than the log",
 						RelationGetRelationName(leaf))));
 	insert->leaf = leaf;
-	insert->estate = CreateExecutorState();
-	insert->target = makeNode(ResultRelInfo);
-	InitResultRelInfo(insert->target, leaf, 1, NULL, 0);
-	ExecOpenIndices(insert->target, false);
+	insert->command = GetCurrentCommandId(true);
+	open_indexes(insert);
 	if (count >= BULK_TUPLES)
 	{
 		/* Append: not into the remnants that older pages have left over. */
@@ -508,7 +597,6 @@ begin_insert(LeafInsert *insert, Relation leaf, int count)
 		insert->bulk = NULL;
 		insert->options = 0;
 	}
-	insert->command = GetCurrentCommandId(true);
 }
 
 /*
@@ -548,10 +636,13 @@ insert_tuples(LeafInsert *insert, HeapTuple *tuples, int count)
 
 	for (int i = 0; i < count; i++)
 	{
-		if (insert->target->ri_NumIndices > 0)
-			(void) rk_insert_index_tuples(insert->target, slots[i], insert->estate);
-		ExecClearTuple(slots[i]);
+		insert_into_indexes(insert, slots[i],
+							i == 0 ? InvalidBlockNumber
+							: ItemPointerGetBlockNumber(&slots[i - 1]->tts_tid));
+		if (i > 0)
+			ExecClearTuple(slots[i - 1]);
 	}
+	ExecClearTuple(slots[count - 1]);
 }
 
 static void
@@ -562,8 +653,13 @@ end_insert(LeafInsert *insert)
 		table_finish_bulk_insert(insert->leaf, insert->options);
 		FreeBulkInsertState(insert->bulk);
 	}
-	ExecCloseIndices(insert->target);
-	FreeExecutorState(insert->estate);
+	for (int i = 0; i < insert->nindexes; i++)
+	{
+		rk_index_insert_cleanup(insert->indexes[i].rel, insert->indexes[i].info);
+		index_close(insert->indexes[i].rel, NoLock);
+	}
+	if (insert->estate != NULL)
+		FreeExecutorState(insert->estate);
 }
 
 /* Complete a formed tuple; returns it, or a copy where its shape changes. */

@@ -20,7 +20,7 @@ DELETE FROM orders WHERE id = 42;
 -- the whole life, oldest first
 SELECT table_schema, table_name, relation, action, record_id, old_data, new_data, changed_fields
 FROM rowkeeper.audit_history('orders', 42);
-SELECT action, actor, actor_source, context, db_user = session_user AS db_user, db_role = current_user AS db_role,
+SELECT action, nullif(actor, session_user) AS actor, actor_source, context, db_user = session_user AS db_user, db_role = current_user AS db_role,
        application_name
 FROM rowkeeper.audit_history('orders', 42);
 -- the same columns as the log, with the same content

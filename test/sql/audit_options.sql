@@ -8,7 +8,7 @@ SELECT rowkeeper.audit('first') \g /dev/null
 RESET client_min_messages;
 \set mark 'SELECT coalesce(max(id), 0) AS seen FROM rowkeeper.audit_log'
 \set news 'SELECT action, record_id, old_data, new_data, changed_fields FROM rowkeeper.audit_log WHERE table_schema = ''audit_options'' AND id > :seen ORDER BY id'
-\set options 'SELECT convert_from(tgargs, ''UTF8'') AS options, tgenabled FROM (SELECT replace(encode(tgargs, ''escape''), ''\\000'', '' '')::bytea AS tgargs, tgenabled FROM pg_trigger WHERE tgrelid = ''users''::regclass AND tgname = ''rowkeeper_changes'') t'
+\set options 'SELECT convert_from(tgargs, ''UTF8'') AS options, tgenabled FROM (SELECT replace(encode(tgargs, ''escape''), ''\\000'', '' '')::bytea AS tgargs, tgenabled FROM pg_trigger WHERE tgrelid = ''users''::regclass AND tgname = ''!rowkeeper_changes'') t'
 CREATE TABLE users (id int PRIMARY KEY, name text, password text, api_token text, cardinal int, visits int DEFAULT 0);
 
 -- a column named like a secret is told of

@@ -36,7 +36,7 @@ TRUNCATE bookings;
 
 SELECT table_name, action, record_id, old_data, new_data, changed_fields
 FROM rowkeeper.audit_log WHERE table_schema = 'audit_read' ORDER BY id;
-SELECT table_name, action, actor, actor_source, context
+SELECT table_name, action, nullif(actor, session_user) AS actor, actor_source, context
 FROM rowkeeper.audit_log WHERE table_schema = 'audit_read' AND record_id ->> 'id' IN ('1', '12') ORDER BY id;
 
 -- who-records and key links are never shown
@@ -44,7 +44,7 @@ UPDATE accounts SET id = 3 WHERE id = 2;
 SELECT action, count(*) FROM rowkeeper.audit_log WHERE table_schema = 'audit_read' GROUP BY 1 ORDER BY 1;
 
 -- transactions
-SELECT actor, tables, context FROM rowkeeper.audit_transactions(now() - interval '1 day')
+SELECT nullif(actor, session_user) AS actor, tables, context FROM rowkeeper.audit_transactions(now() - interval '1 day')
 WHERE tables ? 'audit_read.accounts' OR tables ? 'audit_read.bookings';
 SELECT actor, db_user = session_user AS db_user, tables
 FROM rowkeeper.audit_transactions(since => now() - interval '1 day', actor => 'teller 8');

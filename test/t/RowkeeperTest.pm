@@ -102,8 +102,9 @@ $$ SELECT jsonb_object_agg(k, data -> k) FROM unnest(key) k $$;
 -- Apply all entries in the order of their ids to an empty table. Each one must
 -- fit what came before: its old values are the present ones. What does not
 -- fit, and where the end differs from the table itself, is returned.
--- changed_by: the column that says who wrote a row, compared with the actor.
-CREATE FUNCTION test.replay(target regclass, changed_by text DEFAULT NULL)
+-- changed_by: the column that says who wrote a row, compared with the actor;
+-- since: the entry that left the table empty.
+CREATE FUNCTION test.replay(target regclass, changed_by text DEFAULT NULL, since bigint DEFAULT 0)
 RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
 	e record;
@@ -115,7 +116,7 @@ DECLARE
 BEGIN
 	DROP TABLE IF EXISTS replayed;
 	CREATE TEMPORARY TABLE replayed (key jsonb PRIMARY KEY, data jsonb);
-	FOR e IN SELECT * FROM rowkeeper.audit_log WHERE relation = target ORDER BY id LOOP
+	FOR e IN SELECT * FROM rowkeeper.audit_log WHERE relation = target AND id > since ORDER BY id LOOP
 		found_row := NULL;
 		new_row := NULL;
 		IF e.actor IS NULL OR e.db_user IS NULL THEN
@@ -186,8 +187,10 @@ sub replay
 	my ($node, $table, %options) = @_;
 	my $changed_by = defined $options{changed_by} ? "'$options{changed_by}'" : 'NULL';
 
+	my $since = $options{since} || 0;
+
 	return sql($node,
-		"SET client_min_messages = warning; SELECT * FROM test.replay('$table', $changed_by) LIMIT 10",
+		"SET client_min_messages = warning; SELECT * FROM test.replay('$table', $changed_by, $since) LIMIT 10",
 		$options{database});
 }
 
