@@ -114,6 +114,13 @@ REVOKE ALL ON rowkeeper._findings FROM PUBLIC;
 GRANT SELECT ON rowkeeper._findings TO PUBLIC;
 COMMENT ON VIEW rowkeeper._findings IS 'The findings of every feature; read them through rowkeeper.doctor().';
 
+CREATE FUNCTION rowkeeper._feature_names() RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN '{audit}'::text[];
+REVOKE ALL ON FUNCTION rowkeeper._feature_names() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION rowkeeper._feature_names() TO PUBLIC;
+COMMENT ON FUNCTION rowkeeper._feature_names() IS 'The features that have findings; for doctor_assert().';
+
 CREATE FUNCTION rowkeeper.doctor(schema name DEFAULT NULL, feature text DEFAULT NULL)
 	RETURNS TABLE (feature text, check_name text, level text, object text, detail text, remedy text)
 LANGUAGE sql STABLE PARALLEL UNSAFE

@@ -151,7 +151,7 @@ extern int	rk_consumer_register(const RkChangeConsumer *consumer);
 extern const RkChangeConsumer *rk_consumer(int number);
 
 /* core/change_triggers.c: the triggers that feed the batch, as catalog objects */
-extern Jsonb *rk_changes_options(Oid relid, const char *consumer, bool *replica);
+extern Jsonb *rk_changes_options(Oid relid, const char *consumer);
 extern bool rk_changes_set(FunctionCallInfo fcinfo, Oid relid, const char *consumer, const char *options, bool replica);
 extern bool rk_changes_unset(FunctionCallInfo fcinfo, Oid relid, const char *consumer);
 extern void rk_changes_follow_partitions(Oid root);

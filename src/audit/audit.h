@@ -109,6 +109,6 @@ extern Jsonb *rk_audit_detail(const char *key, const char *value,...);
 extern int64 rk_audit_event(Oid root, char action, Jsonb *detail);
 extern void rk_audit_partitions_reconcile(Oid root, bool log);
 extern void rk_audit_partitions_forget(Oid root);
-extern void rk_audit_capture_resumed(Oid root);
+extern void rk_audit_capture_resumed(Oid root, bool unknown);
 
 #endif							/* RK_AUDIT_H */

@@ -413,8 +413,12 @@ follow_name(Oid root, int64 from_id)
 					   2, types, values, NULL);
 }
 
+/*
+ * Whether our row trigger fires on every partition as it should: always, or
+ * where replica => false was asked for, at least on origin.
+ */
 static bool
-our_triggers_fire(Oid root)
+our_triggers_fire(Oid root, bool replica)
 {
 	ListCell   *lc;
 
@@ -424,7 +428,7 @@ our_triggers_fire(Oid root)
 		Trigger    *trigger = rk_changes_trigger(rel);
 		bool		fires = trigger != NULL &&
 			(trigger->tgenabled == TRIGGER_FIRES_ALWAYS ||
-			 trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN);
+			 (trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN && !replica));
 
 		table_close(rel, NoLock);
 		if (!fires)
@@ -455,21 +459,33 @@ is_in_gap(Oid root)
 	return !isnull && DatumGetBool(off);
 }
 
-/* Capture works again: ends the gap in coverage, where there was one. */
+/*
+ * Capture works again: ends the gap in coverage, where there was one. unknown:
+ * it may have been off without our knowing (the extension was dropped).
+ */
 void
-rk_audit_capture_resumed(Oid root)
+rk_audit_capture_resumed(Oid root, bool unknown)
 {
-	if (is_in_gap(root))
+	if (unknown || is_in_gap(root))
 		(void) rk_audit_event(root, RK_LOG_ALTER, rk_audit_detail("enabled", "true", NULL));
 }
 
+/*
+ * A trigger was enabled or disabled. ENABLE TRIGGER ALL, as bulk loads end
+ * with, leaves ours firing on origin only: put back what audit() asked for.
+ */
 static void
 report_trigger_state(const RkDdlCommand *command, Oid root)
 {
-	if (has_subcommand(command->subcommands, "DISABLE TRIGGER") && !our_triggers_fire(root))
+	RkAuditOptions *options = rk_audit_options_of(root);
+
+	if (has_subcommand(command->subcommands, "ENABLE TRIGGER") &&
+		options->replica && our_triggers_fire(root, false))
+		rk_audit_options_store(root, options);
+	if (our_triggers_fire(root, options->replica))
+		rk_audit_capture_resumed(root, false);
+	else
 		(void) rk_audit_event(root, RK_LOG_DISABLE, describe_alter(command, root));
-	else if (has_subcommand(command->subcommands, "ENABLE TRIGGER") && our_triggers_fire(root))
-		rk_audit_capture_resumed(root);
 }
 
 /* Writers know the log's columns, and it is no one's to change but an update's. */
@@ -513,7 +529,7 @@ relation_altered(const RkDdlCommand *command)
 	if (has_subcommand(command->subcommands, "DISABLE TRIGGER") ||
 		has_subcommand(command->subcommands, "ENABLE TRIGGER"))
 		report_trigger_state(command, root);
-	else if (strcmp(command->tag, "ALTER TABLE") == 0 &&
+	else if (strncmp(command->tag, "CREATE", 6) != 0 &&
 			 !has_subcommand(command->subcommands, "ATTACH PARTITION") &&
 			 !has_subcommand(command->subcommands, "DETACH PARTITION"))
 	{

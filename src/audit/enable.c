@@ -366,8 +366,11 @@ notice_secrets(Oid root, const RkAuditOptions *options)
 
 /* ---- doing it ---- */
 
-/* Give the table a number and a name in the log's dictionary. */
-static void
+/*
+ * Give the table a number and a name in the log's dictionary; false where it
+ * was there already.
+ */
+static bool
 ensure_dictionary_row(Oid root)
 {
 	int32		table_id;
@@ -375,7 +378,7 @@ ensure_dictionary_row(Oid root)
 	Datum		values[1] = {ObjectIdGetDatum(root)};
 
 	if (rk_audit_dictionary_find(root, &table_id))
-		return;
+		return false;
 	(void) rk_run(rk_extension_owner(), "LOCK TABLE rowkeeper_log.tables IN SHARE ROW EXCLUSIVE MODE");
 	(void) rk_run_args(rk_extension_owner(),
 					   "INSERT INTO rowkeeper_log.tables (table_id, relation, table_schema, table_name, from_id, since)"
@@ -383,6 +386,7 @@ ensure_dictionary_row(Oid root)
 					   "  c.oid, n.nspname, c.relname, 0, now()"
 					   " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
 					   1, types, values, NULL);
+	return true;
 }
 
 /* Write options into the row trigger of an audited table, silently. */
@@ -407,6 +411,7 @@ enable_audit(FunctionCallInfo fcinfo, Oid target, const AuditArguments *argument
 	RkAuditOptions *before;
 	RkAuditOptions *options;
 	Oid			root = rk_root_of(target);
+	bool		first_time;
 
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target)))
 		ereport(ERROR,
@@ -425,7 +430,7 @@ enable_audit(FunctionCallInfo fcinfo, Oid target, const AuditArguments *argument
 	options = merge_options(root, before, arguments);
 
 	rk_audit_store_ensure(fcinfo);
-	ensure_dictionary_row(root);
+	first_time = ensure_dictionary_row(root);
 	(void) rk_audit_class_ensure(parse_keep(options->keep));
 	if (before != NULL)
 		notice_changes(root, before, options);
@@ -433,9 +438,10 @@ enable_audit(FunctionCallInfo fcinfo, Oid target, const AuditArguments *argument
 		notice_secrets(root, options);
 
 	if (rk_changes_set(fcinfo, root, "audit", rk_audit_options_format(options), options->replica))
+	{
 		rk_audit_partitions_reconcile(root, before != NULL);
-	if (before == NULL)
-		rk_audit_capture_resumed(root);
+		rk_audit_capture_resumed(root, before == NULL && !first_time);
+	}
 }
 
 /*

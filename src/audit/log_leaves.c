@@ -534,7 +534,7 @@ find_overflow_groups(Oid owner)
 /*
  * The class of a table's entries, which they could not keep in the overflow:
  * what its audit says now; where there is none any more, what its last entry
- * has; else the one that is kept for ever.
+ * before it was dropped has; else the one that is kept for ever.
  */
 static int16
 class_of_table(Oid owner, int32 table_id)
@@ -552,7 +552,7 @@ class_of_table(Oid owner, int32 table_id)
 					 1, types, values, NULL, &isnull);
 	relid = isnull ? InvalidOid : DatumGetObjectId(found);
 	if (OidIsValid(relid))
-		options = rk_changes_options(relid, "audit", NULL);
+		options = rk_changes_options(relid, "audit");
 
 	if (options != NULL)
 	{
@@ -566,7 +566,7 @@ class_of_table(Oid owner, int32 table_id)
 	else
 		found = rk_fetch(owner,
 						 "SELECT class FROM rowkeeper_log.log WHERE table_id = $1 AND class IS NOT NULL "
-						 "ORDER BY changed_at DESC LIMIT 1",
+						 "AND action <> 'x' ORDER BY changed_at DESC LIMIT 1",
 						 1, types, values, NULL, &isnull);
 	return isnull ? 0 : DatumGetInt16(found);
 }

@@ -31,13 +31,12 @@
 
 /*
  * Who wrote an entry is in a who-record of the same leaf: tableoid finds the
- * one copy that belongs to it. A table has one current row in the dictionary
+ * one copy that belongs to it, key_hash makes that an index condition where
+ * entries are few. A table has one current row in the dictionary
  * (to_id IS NULL), which alone knows the relation, and one row for each name
- * it ever had. The view has its reader's rights, so that it shows nothing past
- * the row security of the log: pg_read_all_data reads every view.
+ * it ever had.
  */
-#define ENTRIES_SQL \
-	"CREATE VIEW rowkeeper_log.entries WITH (security_invoker = true) AS " \
+#define ENTRIES_SELECT \
 	"SELECT e.id, e.changed_at, e.txid, t.table_schema, t.table_name, c.relation, " \
 	"  CASE e.action WHEN 'I' THEN 'INSERT' WHEN 'U' THEN 'UPDATE' WHEN 'D' THEN 'DELETE' " \
 	"    WHEN 'T' THEN 'TRUNCATE' WHEN 'B' THEN 'BASELINE' WHEN 'S' THEN 'SOFT DELETE' " \
@@ -53,14 +52,26 @@
 	"  w.new_data ->> 'application_name' AS application_name, " \
 	"  CASE WHEN e.detail IS NULL THEN w.new_data -> 'context' " \
 	"    ELSE coalesce(w.new_data -> 'context', '{}') || e.detail END AS context, " \
-	"  e.tenant, e.new_tenant, e.table_id " \
+	"  e.tenant "
+
+#define ENTRIES_FROM \
 	"FROM rowkeeper_log.log e " \
 	"  LEFT JOIN rowkeeper_log.tables t ON t.table_id = e.table_id " \
 	"    AND t.from_id <= e.id AND (t.to_id IS NULL OR e.id < t.to_id) " \
 	"  LEFT JOIN rowkeeper_log.tables c ON c.table_id = e.table_id AND c.to_id IS NULL " \
 	"  LEFT JOIN rowkeeper_log.log w ON w.id = e.who AND w.tableoid = e.tableoid " \
-	"    AND w.table_id = 0 AND w.action = 'w' " \
-	"WHERE e.action <> 'w' AND e.action <> 'k'"
+	"    AND w.table_id = 0 AND w.action = 'w' AND w.key_hash = (e.who & 2147483647)::integer " \
+	"WHERE e.action <> 'w' AND e.action <> 'k' "
+
+/*
+ * entries has its reader's rights, so that it shows nothing past the row
+ * security of the log: pg_read_all_data may read every view. audit_log has its
+ * owner's, and therefore cannot be a view over entries: what that reads would
+ * be asked of the reader.
+ */
+#define ENTRIES_SQL \
+	"CREATE VIEW rowkeeper_log.entries AS " \
+	ENTRIES_SELECT ", e.new_tenant, e.table_id " ENTRIES_FROM
 
 /*
  * The array of readable tables is computed once a query and stays an index
@@ -69,16 +80,13 @@
  */
 #define AUDIT_LOG_SQL \
 	"CREATE VIEW rowkeeper.audit_log WITH (security_barrier = true) AS " \
-	"SELECT id, changed_at, txid, table_schema, table_name, relation, action, record_id, old_data, " \
-	"  new_data, changed_fields, actor, actor_source, db_user, db_role, client_addr, " \
-	"  application_name, context, tenant " \
-	"FROM rowkeeper_log.entries " \
-	"WHERE table_id = ANY (ARRAY(" \
-	"  SELECT t.table_id FROM rowkeeper_log.tables t WHERE t.to_id IS NULL " \
+	ENTRIES_SELECT ENTRIES_FROM \
+	"AND e.table_id = ANY (ARRAY(" \
+	"  SELECT r.table_id FROM rowkeeper_log.tables r WHERE r.to_id IS NULL " \
 	"    AND (pg_catalog.pg_has_role((SELECT l.relowner FROM pg_catalog.pg_class l " \
 	"        WHERE l.oid = 'rowkeeper_log.log'::regclass), 'USAGE') " \
-	"      OR (pg_catalog.has_table_privilege(t.relation, 'SELECT') " \
-	"        AND NOT pg_catalog.row_security_active(t.relation)))))"
+	"      OR (pg_catalog.has_table_privilege(r.relation, 'SELECT') " \
+	"        AND NOT pg_catalog.row_security_active(r.relation)))))"
 
 typedef struct StoreObject
 {

@@ -3,8 +3,7 @@
  *
  * What audit() was told of a table, kept as JSON in the arguments of the row
  * trigger: it survives dump and restore, reaches every partition, and each
- * change of it invalidates what is cached of the table. Whether the triggers
- * fire under session_replication_role = replica is the triggers' own state.
+ * change of it invalidates what is cached of the table.
  */
 #include "audit/audit.h"
 
@@ -32,6 +31,15 @@ get_text(Jsonb *options, const char *name)
 		? copy_string(&value) : NULL;
 }
 
+static bool
+get_boolean(Jsonb *options, const char *name, bool absent)
+{
+	JsonbValue	value;
+
+	return find_member(options, name, &value) != NULL && value.type == jbvBool
+		? value.val.boolean : absent;
+}
+
 static List *
 get_names(Jsonb *options, const char *name)
 {
@@ -56,7 +64,7 @@ rk_audit_options_parse(Jsonb *stored)
 	options->exclude = get_names(stored, "exclude");
 	options->keep = get_text(stored, "keep");
 	options->tenant = get_text(stored, "tenant");
-	options->replica = true;
+	options->replica = get_boolean(stored, "replica", true);
 	return options;
 }
 
@@ -79,6 +87,7 @@ char *
 rk_audit_options_format(const RkAuditOptions *options)
 {
 	JsonbParseState *state = NULL;
+	JsonbValue	replica = {.type = jbvBool,.val.boolean = options->replica};
 	Jsonb	   *result;
 	ListCell   *lc;
 
@@ -94,6 +103,8 @@ rk_audit_options_format(const RkAuditOptions *options)
 	push_string(&state, WJB_VALUE, options->keep);
 	push_string(&state, WJB_KEY, "tenant");
 	push_string(&state, WJB_VALUE, options->tenant);
+	push_string(&state, WJB_KEY, "replica");
+	pushJsonbValue(&state, WJB_VALUE, &replica);
 	result = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 	return JsonbToCString(NULL, &result->root, VARSIZE(result));
 }
@@ -102,15 +113,9 @@ rk_audit_options_format(const RkAuditOptions *options)
 RkAuditOptions *
 rk_audit_options_of(Oid root)
 {
-	bool		replica;
-	Jsonb	   *stored = rk_changes_options(root, "audit", &replica);
-	RkAuditOptions *options;
+	Jsonb	   *stored = rk_changes_options(root, "audit");
 
-	if (stored == NULL)
-		return NULL;
-	options = rk_audit_options_parse(stored);
-	options->replica = replica;
-	return options;
+	return stored == NULL ? NULL : rk_audit_options_parse(stored);
 }
 
 bool

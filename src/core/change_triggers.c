@@ -61,23 +61,17 @@ rk_trigger_options(const Trigger *trigger, const char *consumer)
 
 /*
  * The options a consumer has on a table, in the current memory context; NULL
- * where it has none. *replica (may be NULL): whether our triggers also fire
- * under session_replication_role = replica.
+ * where it has none.
  */
 Jsonb *
-rk_changes_options(Oid relid, const char *consumer, bool *replica)
+rk_changes_options(Oid relid, const char *consumer)
 {
 	Relation	rel = table_open(relid, AccessShareLock);
-	Trigger    *trigger = rk_changes_trigger(rel);
-	char	   *options = rk_trigger_options(trigger, consumer);
+	char	   *options = rk_trigger_options(rk_changes_trigger(rel), consumer);
 	Jsonb	   *result = NULL;
 
 	if (options != NULL)
-	{
 		result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(options)));
-		if (replica != NULL)
-			*replica = trigger->tgenabled == TRIGGER_FIRES_ALWAYS;
-	}
 	table_close(rel, NoLock);
 	return result;
 }
@@ -275,9 +269,9 @@ bool
 rk_changes_unset(FunctionCallInfo fcinfo, Oid relid, const char *consumer)
 {
 	List	   *arguments;
-	bool		replica;
+	bool		replica = trigger_state(relid, RK_CHANGES_TRIGGER) == TRIGGER_FIRES_ALWAYS;
 
-	if (rk_changes_options(relid, consumer, &replica) == NULL)
+	if (rk_changes_options(relid, consumer) == NULL)
 		return false;
 
 	check_no_pending_events(rk_partition_tree(relid, AccessShareLock));

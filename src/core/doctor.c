@@ -45,6 +45,25 @@ describe_findings(void)
 	return text.data;
 }
 
+/* A misspelt feature would always be healthy. */
+static void
+check_feature(Datum feature)
+{
+	Oid			types[1] = {TEXTOID};
+	bool		isnull;
+
+	if (SPI_execute_with_args("SELECT $1 OPERATOR(pg_catalog.=) ANY (rowkeeper._feature_names()),"
+							  " pg_catalog.array_to_string(rowkeeper._feature_names(), ', ')",
+							  1, types, &feature, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not ask the doctor");
+	if (!DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" is not a feature", TextDatumGetCString(feature)),
+				 errhint("The features are: %s.",
+						 SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2))));
+}
+
 /*
  * rowkeeper.doctor_assert(level text DEFAULT 'error', schema name DEFAULT NULL,
  * feature text DEFAULT NULL) returns boolean: true where the doctor finds
@@ -75,6 +94,8 @@ rowkeeper_doctor_assert(PG_FUNCTION_ARGS)
 		values[2] = PG_GETARG_DATUM(2);
 
 	SPI_connect();
+	if (nulls[2] != 'n')
+		check_feature(values[2]);
 	if (SPI_execute_with_args("SELECT pg_catalog.concat_ws(': ', level, object, detail)"
 							  " FROM rowkeeper.doctor($2, $3)"
 							  " WHERE level OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[])",

@@ -120,6 +120,23 @@ rowkeeper_on_ddl_end(PG_FUNCTION_ARGS)
 }
 
 /*
+ * A column went with something it depended on, such as its type. What ALTER
+ * TABLE itself drops is told at the command's end.
+ */
+static void
+tell_of_dropped_column(EventTriggerData *event, Oid relid)
+{
+	RkDdlCommand command = {
+		.tag = GetCommandTagName(event->tag),
+		.parsetree = event->parsetree,
+		.relid = relid
+	};
+
+	if (event->tag != CMDTAG_ALTER_TABLE)
+		tell_listeners(relation_altered, &command);
+}
+
+/*
  * rowkeeper._on_drop(): event trigger "rowkeeper_drop" on sql_drop. Tells
  * listeners of dropped relations, columns and triggers.
  */
@@ -131,12 +148,12 @@ rowkeeper_on_drop(PG_FUNCTION_ARGS)
 	if (nothing_to_hear())
 		PG_RETURN_NULL();
 
-	query_event("SELECT classid, objid, object_identity, address_names[3],"
+	query_event("SELECT classid, objid, object_identity, address_names[3], objsubid,"
 				" CASE WHEN object_type OPERATOR(pg_catalog.=) 'trigger' THEN"
 				"  pg_catalog.to_regclass(pg_catalog.format('%I.%I', address_names[1], address_names[2])) END"
 				" FROM pg_catalog.pg_event_trigger_dropped_objects()"
-				" WHERE objsubid OPERATOR(pg_catalog.=) 0 AND NOT is_temporary"
-				" AND (object_type OPERATOR(pg_catalog.=) ANY ('{table,\"foreign table\"}')"
+				" WHERE NOT is_temporary"
+				" AND (object_type OPERATOR(pg_catalog.=) ANY ('{table,\"foreign table\",\"table column\"}')"
 				"  OR (object_type OPERATOR(pg_catalog.=) 'trigger' AND original))");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -148,11 +165,14 @@ rowkeeper_on_drop(PG_FUNCTION_ARGS)
 			.identity = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3),
 			.trigger = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 4)
 		};
-		Datum		table = event_column(i, 5, &isnull);
+		int32		column = DatumGetInt32(event_column(i, 5, &isnull));
+		Datum		table = event_column(i, 6, &isnull);
 
 		drop.table = isnull ? InvalidOid : DatumGetObjectId(table);
 
-		if (class == RelationRelationId)
+		if (class == RelationRelationId && column != 0)
+			tell_of_dropped_column(event, drop.object);
+		else if (class == RelationRelationId)
 			tell_listeners(relation_dropped, &drop);
 		else if (class == TriggerRelationId)
 			tell_listeners(trigger_dropped, &drop);

@@ -41,7 +41,6 @@ GRANT SELECT, INSERT ON rowkeeper_log.log TO PUBLIC;
 GRANT USAGE ON SEQUENCE rowkeeper_log.log_id TO pg_monitor;
 ALTER TABLE rowkeeper_log.log_overflow DISABLE ROW LEVEL SECURITY;
 ALTER TABLE rowkeeper_log.classes DISABLE ROW LEVEL SECURITY;
-ALTER TABLE rowkeeper_log.log_overflow SET UNLOGGED;
 CREATE ROLE regress_rk_member;
 CREATE ROLE regress_rk_writer BYPASSRLS;
 SELECT relowner::regrole AS log_owner FROM pg_class WHERE oid = 'rowkeeper_log.log'::regclass \gset
@@ -50,9 +49,11 @@ GRANT pg_write_all_data TO regress_rk_writer;
 SELECT check_name, level, object, replace(detail, :'log_owner', '(owner)') AS detail,
     replace(remedy, :'log_owner', '(owner)') AS remedy FROM rowkeeper.doctor()
 WHERE check_name <> 'log_writers' OR object LIKE 'regress%';
+\set ECHO none
 \o /dev/null
 SELECT remedy FROM rowkeeper.doctor() WHERE check_name <> 'log_writers' OR object LIKE 'regress%' \gexec
 \o
+\set ECHO all
 SELECT * FROM rowkeeper.doctor();
 DROP ROLE regress_rk_member, regress_rk_writer;
 
@@ -77,6 +78,7 @@ ALTER EVENT TRIGGER rowkeeper_ddl_end DISABLE;
 ALTER EVENT TRIGGER rowkeeper_drop DISABLE;
 ALTER EVENT TRIGGER rowkeeper_rewrite ENABLE;
 DROP TRIGGER "!rowkeeper_changes" ON orders;
+ALTER TABLE rowkeeper_log.log_overflow SET UNLOGGED;
 SELECT check_name, level, object, detail, remedy FROM rowkeeper.doctor();
 \o /dev/null
 SELECT remedy FROM rowkeeper.doctor() \gexec

@@ -81,6 +81,7 @@ UPDATE rowkeeper_log.log SET class = NULL, changed_at = changed_at + interval '1
 INSERT INTO rowkeeper_log.log_overflow (id, changed_at, txid, who, table_id, key_hash, action, new_data)
 SELECT id, changed_at, txid, who, table_id, key_hash, action, new_data FROM rowkeeper_log.log_c0 WHERE action = 'w';
 UPDATE rowkeeper_log.log SET class = NULL, changed_at = changed_at - interval '10 weeks' WHERE action = 'I' AND class = 1;
+INSERT INTO visits VALUES (2, '/next');
 DROP TABLE visits;
 SELECT table_name, action, count(*) FROM rowkeeper.audit_log GROUP BY 1, 2 ORDER BY 1, 2;
 CREATE TABLE before AS SELECT id, action, record_id, old_data, new_data, actor, context FROM rowkeeper.audit_log
@@ -102,7 +103,7 @@ SELECT format('CREATE TABLE rowkeeper_log.log_c0_%s (id int)',
     to_char(date_trunc('week', now(), 'UTC') AT TIME ZONE 'UTC' + interval '3 weeks', 'YYYYMMDD')) \gexec
 INSERT INTO orders VALUES (7, 'new');
 CALL rowkeeper.maintain();
-SELECT * FROM runs OFFSET 5;
+SELECT * FROM runs OFFSET 4;
 SELECT error ~ '^42P07: relation "log_c0_[0-9]{8}" already exists' AS says_what FROM rowkeeper.maintain_log WHERE error IS NOT NULL;
 SELECT * FROM rowkeeper.maintain_log WHERE duration < '0' OR duration > '1 minute' OR ran_at > now() OR table_name IS NOT NULL;
 -- its own leaves were not made either: all or nothing

@@ -63,43 +63,45 @@ LEAF = """(SELECT c.oid::regclass FROM pg_class c
 class Contestant:
     """One way to keep (or not keep) a table's changes."""
 
-    def __init__(self, name, title, attach="", log=None, package=None, extension=None):
+    def __init__(self, name, title, attach="", log=None, extension=None, package=None, kinds=None):
         self.name = name
         self.title = title
-        self.attach = attach    # SQL; %(table)s
-        self.log = log          # the relation its log is in, an SQL expression of type regclass
-        self.package = package  # of Debian; %(major)s
-        self.extension = extension
+        self.table = "orders_" + name
+        self.attach = attach        # SQL that puts it on its table
+        self.log = log              # where it logs: SQL of type regclass
+        self.extension = extension  # a peer's, if installed
+        self.package = package      # Debian's that brings it
+        self.kinds = kinds          # the statements it does anything at; None: all
 
-    @property
-    def table(self):
-        return "orders_" + self.name
-
-    def create(self, columns=COLUMNS):
+    def create(self):
         """SQL that makes its table, empty."""
-        sql = ""
+        sql = "CREATE TABLE %s (%s);\n" % (self.table, COLUMNS)
         if self.extension is not None:
-            sql += "CREATE EXTENSION IF NOT EXISTS %s CASCADE;\n" % self.extension
-        sql += "CREATE TABLE %s (%s);\n" % (self.table, columns)
-        return sql + self.attach % {"table": self.table} + "\n"
+            sql = "CREATE EXTENSION IF NOT EXISTS %s CASCADE;\n" % self.extension + sql
+        return sql + self.attach.replace("TABLE", self.table) + "\n"
 
+
+ROW_TRIGGER = ("CREATE TRIGGER t AFTER INSERT OR UPDATE OR DELETE ON TABLE"
+               " FOR EACH ROW EXECUTE FUNCTION %s();")
 
 NONE = Contestant("none", "no audit")
+EMPTY = Contestant("empty", "empty C row trigger", ROW_TRIGGER % "bench_empty_trigger")
+CHANGES = Contestant("changes", "rowkeeper, changes",
+                     "SELECT rowkeeper.audit('TABLE') \\g /dev/null", LEAF)
+FULL = Contestant("full", "rowkeeper, full rows",
+                  "SELECT rowkeeper.audit('TABLE', capture => 'full') \\g /dev/null", LEAF)
+PLPGSQL = Contestant("plpgsql", "PL/pgSQL generic trigger", ROW_TRIGGER % "plpgsql_audit",
+                     "'plpgsql_log'::regclass")
 
-EMPTY = Contestant(
-    "empty", "empty C row trigger",
-    "CREATE TRIGGER t AFTER INSERT OR UPDATE OR DELETE ON %(table)s"
-    " FOR EACH ROW EXECUTE FUNCTION bench_empty_trigger();")
-
-CHANGES = Contestant(
-    "changes", "rowkeeper, changes",
-    "SELECT rowkeeper.audit('%(table)s') \\g /dev/null", LEAF)
-
-FULL = Contestant(
-    "full", "rowkeeper, full rows",
-    "SELECT rowkeeper.audit('%(table)s', capture => 'full') \\g /dev/null", LEAF)
-
-PLPGSQL = Contestant(
-    "plpgsql", "PL/pgSQL generic trigger",
-    "CREATE TRIGGER t AFTER INSERT OR UPDATE OR DELETE ON %(table)s"
-    " FOR EACH ROW EXECUTE FUNCTION plpgsql_audit();", "'plpgsql_log'::regclass")
+PEERS = [
+    Contestant("tablelog", "table_log", "SELECT table_log_init(5, 'TABLE') \\g /dev/null",
+               "'orders_tablelog_log'::regclass", "table_log", "postgresql-%s-tablelog"),
+    Contestant("periods", "periods (history of old rows)",
+               "SELECT periods.add_system_time_period('TABLE') \\g /dev/null\n"
+               "SELECT periods.add_system_versioning('TABLE') \\g /dev/null",
+               "'orders_periods_history'::regclass", "periods", "postgresql-%s-periods"),
+    Contestant("moddatetime", "moddatetime (a time stamp, no log)",
+               "CREATE TRIGGER t BEFORE UPDATE ON TABLE"
+               " FOR EACH ROW EXECUTE FUNCTION moddatetime(updated_at);",
+               None, "moddatetime", "postgresql-%s", kinds=("UPDATE",)),
+]

@@ -10,8 +10,9 @@ SETTINGS = {
     "listen_addresses": "''",
     "fsync": "on",
     "synchronous_commit": "on",
-    "shared_buffers": "1GB",
-    "max_wal_size": "32GB",
+    "shared_buffers": "2GB",
+    "min_wal_size": "4GB",
+    "max_wal_size": "12GB",
     "checkpoint_timeout": "1h",
     "autovacuum": "off",
     "jit": "off",
@@ -33,6 +34,40 @@ def run(command, user=None, **options):
     if done.returncode != 0:
         raise Failed("%s\n%s%s" % (" ".join(command), done.stdout[-2000:], done.stderr[-2000:]))
     return done.stdout
+
+
+class Session:
+    """One psql, and so one backend, that stays open and is asked again and again."""
+
+    END = "-- end of answer --"
+
+    def __init__(self, server):
+        self.process = subprocess.Popen(
+            [server.bin + "/psql", "-XqAt", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-d", "bench"],
+            env=server.environment(), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, cwd="/")
+        self.ask("SET client_min_messages = warning;")
+        self.pid = int(self.ask("SELECT pg_backend_pid();")[0][0])
+
+    def send(self, script):
+        self.process.stdin.write(script + "\n\\echo %s\n" % self.END)
+        self.process.stdin.flush()
+
+    def answer(self):
+        rows = []
+        for line in self.process.stdout:
+            if line.rstrip("\n") == self.END:
+                return rows
+            rows.append(line.rstrip("\n").split("\t"))
+        raise Failed("a session ended: " + self.process.stderr.read())
+
+    def ask(self, script):
+        self.send(script)
+        return self.answer()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
 
 
 class Server:
@@ -89,9 +124,9 @@ class Server:
                    "-d", database, "-f", "-"], input=script, env=self.environment())
         return [line.split("\t") for line in out.splitlines()]
 
-    def value(self, sql):
+    def value(self, sql, database="bench"):
         """The single value a query returns, as text."""
-        return self.psql(sql)[0][0]
+        return self.psql(sql, database)[0][0]
 
     def pgbench(self, script, clients, seconds):
         """Transactions a second of a script, prepared, without connection time."""

@@ -1,4 +1,4 @@
-"""Single-row transactions: how many a second are left of the unaudited ones."""
+"""Single-row transactions: what part of the unaudited rate is left."""
 
 import os
 import statistics
@@ -9,7 +9,6 @@ UPDATE = """\\set id random(1, %(rows)d)
 UPDATE %(table)s SET quantity = quantity + 1 WHERE id = :id;
 """
 
-# The table's key is the sequence's next: runs of any length, no conflicts.
 INSERT = """INSERT INTO %(table)s (%(names)s)
 VALUES (nextval('%(table)s_ids'), 7, 42, 'new', 1, 10.50, 'EUR', 'order by phone',
         '{"channel": "web", "coupon": 7, "gift": false}', false, now(), NULL);
@@ -18,37 +17,53 @@ VALUES (nextval('%(table)s_ids'), 7, 42, 'new', 1, 10.50, 'EUR', 'order by phone
 SCRIPTS = {"UPDATE": UPDATE, "INSERT": INSERT}
 
 
+def script_file(server, contestant, kind):
+    return os.path.join(server.folder, "%s_%s.pgbench" % (contestant.name, kind))
+
+
 def prepare(server, contestant, rows):
-    """Fill its table and write its pgbench scripts."""
-    table = contestant.table
+    """Fill its table and write its scripts."""
+    names = {"table": contestant.table, "names": who.NAMES, "rows": rows}
     server.psql("""
         SET client_min_messages = warning;
         TRUNCATE %(table)s;
         INSERT INTO %(table)s (%(names)s) SELECT * FROM source LIMIT %(rows)d;
         CREATE SEQUENCE %(table)s_ids START 1000000000 CACHE 100;
         VACUUM ANALYZE %(table)s;
-        """ % {"table": table, "names": who.NAMES, "rows": rows})
+        """ % names)
     for kind, script in SCRIPTS.items():
-        with open(script_of(server, contestant, kind), "w") as file:
-            file.write("SET app.user_id = 'bench' \\;\n" if False else "")
-            file.write(script % {"table": table, "names": who.NAMES, "rows": rows})
+        with open(script_file(server, contestant, kind), "w") as file:
+            file.write(script % names)
 
 
-def script_of(server, contestant, kind):
-    return os.path.join(server.folder, "%s_%s.pgbench" % (contestant.name, kind.lower()))
-
-
-def measure(server, contestants, kind, clients, pairs, seconds):
-    """{name: ratios}: each pair is a run without audit and one with, next to each other."""
-    ratios = {c.name: [] for c in contestants}
-    tps = []
+def measure(server, contestant, kind, clients, pairs, seconds):
+    """Ratios to the unaudited rate, one a pair of runs next to each other; that rate."""
+    ratios = []
+    rates = []
     for pair in range(pairs):
-        for i, contestant in enumerate(contestants):
-            both = [who.NONE, contestant]
-            if (pair + i) % 2:
-                both.reverse()
-            done = {c.name: server.pgbench(script_of(server, c, kind), clients, seconds)
-                    for c in both}
-            ratios[contestant.name].append(done[contestant.name] / done["none"])
-            tps.append(done["none"])
-    return ratios, statistics.median(tps)
+        both = [who.NONE, contestant]
+        if pair % 2:
+            both.reverse()
+        rate = {c.name: server.pgbench(script_file(server, c, kind), clients, seconds)
+                for c in both}
+        ratios.append(rate[contestant.name] / rate["none"])
+        rates.append(rate["none"])
+    return ratios, statistics.median(rates)
+
+
+def run(server, contestants, rows, pairs, seconds, say):
+    """{(name, kind, clients): (ratios, unaudited rate)}"""
+    server.psql("ALTER DATABASE bench SET app.user_id = 'bench'")
+    for c in [who.NONE] + contestants:
+        prepare(server, c, min(rows, 100000))
+    server.psql("CHECKPOINT")
+    result = {}
+    for contestant in contestants:
+        for kind in SCRIPTS:
+            if contestant.kinds is not None and kind not in contestant.kinds:
+                continue
+            for clients in (1, 2):
+                say("single-row %s, %d clients: %s" % (kind, clients, contestant.title))
+                result[contestant.name, kind, clients] = measure(
+                    server, contestant, kind, clients, pairs, seconds)
+    return result
