@@ -150,18 +150,62 @@ form_log_tuple(const RkLogEntry *entry)
 	return heap_form_tuple(get_log_desc(), values, nulls);
 }
 
+/* ---- the log's objects ---- */
+
+static struct
+{
+	Oid			sequence;
+	Oid			overflow;
+	int16		klass;			/* the class last written to, */
+	Oid			class_table;	/* and its table */
+}			known;				/* InvalidOid: look it up */
+
+static Oid
+look_up(const char *name)
+{
+	return get_relname_relid(name, get_namespace_oid(RK_LOG_SCHEMA, false));
+}
+
+/* The table of a class, or InvalidOid. */
+static Oid
+find_class_table(int16 klass)
+{
+	if (!OidIsValid(known.class_table) || known.klass != klass)
+	{
+		known.klass = klass;
+		known.class_table = look_up(psprintf("log_c%d", klass));
+	}
+	return known.class_table;
+}
+
+static Oid
+find_overflow(void)
+{
+	if (!OidIsValid(known.overflow))
+		known.overflow = look_up("log_overflow");
+	return known.overflow;
+}
+
+/* One of these was altered, dropped or made anew. */
+static void
+forget_known(Oid relid)
+{
+	if (relid == InvalidOid || relid == known.sequence ||
+		relid == known.overflow || relid == known.class_table)
+		memset(&known, 0, sizeof(known));
+}
+
 /* Draw a block of ids from the log's sequence. */
 static int64
 draw_id_block(void)
 {
-	Oid			schema = get_namespace_oid(RK_LOG_SCHEMA, false);
-	Oid			sequence = get_relname_relid("log_id", schema);
-
-	if (!OidIsValid(sequence))
+	if (!OidIsValid(known.sequence))
+		known.sequence = look_up("log_id");
+	if (!OidIsValid(known.sequence))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("sequence \"%s.log_id\" of the audit log does not exist", RK_LOG_SCHEMA)));
-	return nextval_internal(sequence, false);
+	return nextval_internal(known.sequence, false);
 }
 
 static const void *
@@ -403,8 +447,9 @@ settle_sub_who_records(SubXactEvent event, SubTransactionId subid,
 }
 
 static void
-forget_leaf(Datum arg, Oid relid)
+forget_relation(Datum arg, Oid relid)
 {
+	forget_known(relid);
 	forget_who_records(is_of_leaf, relid);
 }
 
@@ -449,8 +494,7 @@ find_leaf(Relation class_table, TimestampTz at)
 static Relation
 open_leaf(int16 klass, TimestampTz now, bool *overflow)
 {
-	Oid			schema = get_namespace_oid(RK_LOG_SCHEMA, false);
-	Oid			class_table = get_relname_relid(psprintf("log_c%d", klass), schema);
+	Oid			class_table = find_class_table(klass);
 	Oid			leaf = InvalidOid;
 
 	if (OidIsValid(class_table))
@@ -464,7 +508,7 @@ open_leaf(int16 klass, TimestampTz now, bool *overflow)
 	}
 	*overflow = !OidIsValid(leaf);
 	if (*overflow)
-		leaf = get_relname_relid("log_overflow", schema);
+		leaf = find_overflow();
 	if (!OidIsValid(leaf))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
@@ -758,5 +802,5 @@ rk_audit_writer_init(void)
 {
 	RegisterXactCallback(settle_who_records, NULL);
 	RegisterSubXactCallback(settle_sub_who_records, NULL);
-	CacheRegisterRelcacheCallback(forget_leaf, (Datum) 0);
+	CacheRegisterRelcacheCallback(forget_relation, (Datum) 0);
 }

@@ -99,8 +99,10 @@ SELECT class, leaves FROM leaves ORDER BY 1;
 
 -- one task's failure is recorded and stops no other: a table stands where a leaf should be
 CALL forget_leaves();
+\set ECHO none
 SELECT format('CREATE TABLE rowkeeper_log.log_c0_%s (id int)',
     to_char(date_trunc('week', now(), 'UTC') AT TIME ZONE 'UTC' + interval '3 weeks', 'YYYYMMDD')) \gexec
+\set ECHO all
 INSERT INTO orders VALUES (7, 'new');
 CALL rowkeeper.maintain();
 SELECT * FROM runs OFFSET 4;
@@ -108,8 +110,10 @@ SELECT error ~ '^42P07: relation "log_c0_[0-9]{8}" already exists' AS says_what 
 SELECT * FROM rowkeeper.maintain_log WHERE duration < '0' OR duration > '1 minute' OR ran_at > now() OR table_name IS NOT NULL;
 -- its own leaves were not made either: all or nothing
 SELECT class, leaves FROM leaves ORDER BY 1;
+\set ECHO none
 SELECT format('DROP TABLE rowkeeper_log.log_c0_%s',
     to_char(date_trunc('week', now(), 'UTC') AT TIME ZONE 'UTC' + interval '3 weeks', 'YYYYMMDD')) \gexec
+\set ECHO all
 CALL rowkeeper.maintain();
 SELECT * FROM leaves ORDER BY 1;
 

@@ -1,0 +1,108 @@
+"""From samples to figures: medians over rounds, ratios within each round, targets."""
+
+import statistics
+
+from . import bulk
+
+MB = 1024.0
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def spread(values):
+    """Median, and the middle half of the values."""
+    values = sorted(values)
+    if len(values) < 4:
+        return median(values), values[0], values[-1]
+    quarters = statistics.quantiles(values, n=4)
+    return median(values), quarters[0], quarters[2]
+
+
+class Figures:
+    """Everything the reports show, each from all rounds."""
+
+    def __init__(self, results):
+        self.results = results
+        self.rows = results["options"].rows
+
+    # ---- bulk ----
+
+    def over_rounds(self, figure):
+        return [figure(r) for r in self.results["bulk"]]
+
+    def added_cpu(self, r, name, kind):
+        """Microseconds a row that a contestant adds in one round."""
+        if name.startswith("floor_"):
+            return r[name, kind].cpu / self.rows
+        return (r[name, kind].cpu - r["none", kind].cpu) / self.rows
+
+    def cpu(self, name, kind):
+        return spread(self.over_rounds(lambda r: self.added_cpu(r, name, kind)))
+
+    def unaudited_cpu(self, kind):
+        return median(self.over_rounds(lambda r: r["none", kind].cpu / self.rows))
+
+    def to_floor(self, name, kind):
+        """What a contestant adds, in parts of empty trigger + floor."""
+        return spread(self.over_rounds(
+            lambda r: self.added_cpu(r, name, kind) /
+            (self.added_cpu(r, "empty", kind) + self.added_cpu(r, "floor_" + name, kind))))
+
+    def to_plpgsql(self, name, kind):
+        """How many times as much the PL/pgSQL trigger adds."""
+        return spread(self.over_rounds(
+            lambda r: self.added_cpu(r, "plpgsql", kind) / self.added_cpu(r, name, kind)))
+
+    def wal(self, name, kind):
+        if name.startswith("floor_"):
+            return median(self.over_rounds(lambda r: r[name, kind].wal / self.rows))
+        return median(self.over_rounds(
+            lambda r: (r[name, kind].wal - r["none", kind].wal) / self.rows))
+
+    def log(self, name, kind):
+        return median(self.over_rounds(lambda r: r[name, kind].log / self.rows))
+
+    def targets(self):
+        """(what, measured, target, whether met) of all that was measured."""
+        rows = []
+
+        def judge(what, value, limit, form, at_most=True):
+            met = value <= limit if at_most else value >= limit
+            rows.append((what, form % value, ("at most " if at_most else "at least ") + form % limit,
+                         "yes" if met else "NO"))
+
+        if "bulk" in self.results:
+            for kind in bulk.KINDS:
+                judge("CPU added by %s, in parts of empty trigger + floor" % kind,
+                      self.to_floor("changes", kind)[0], 1.15, "%.2f")
+            for kind, times in (("UPDATE", 6.0), ("INSERT", 3.5), ("DELETE", 3.5)):
+                judge("PL/pgSQL trigger's CPU on %s, times ours" % kind,
+                      self.to_plpgsql("changes", kind)[0], times, "%.1f", at_most=False)
+            judge("WAL bytes added by a one-column UPDATE", self.wal("changes", "UPDATE"), 262, "%.0f")
+        if "single" in self.results:
+            for kind, part in (("UPDATE", 0.93), ("INSERT", 0.90)):
+                for clients in (1, 2):
+                    judge("single-row %s, %d client%s, part of the unaudited rate"
+                          % (kind, clients, "s" if clients > 1 else ""),
+                          median(self.results["single"]["changes", kind, clients][0]),
+                          part, "%.3f", at_most=False)
+        if "memory" in self.results:
+            kilobytes = self.results["memory"]
+            judge("memory of an UPDATE of %d rows beyond the empty trigger's, MB"
+                  % self.results["options"].memory_rows,
+                  (kilobytes["changes"] - kilobytes["empty"]) / MB, 16, "%.1f")
+        if "history" in self.results:
+            for leaves, limit in ((26, 1.0), (156, 3.0)):
+                h = self.results["history"][leaves]
+                judge("history of one row among %d entries in %d leaves, warm, ms"
+                      % (h["entries"], leaves), h["median"], limit, "%.2f")
+                judge("sequential scans of leaves by these, %d leaves" % leaves,
+                      h["seq_scans"], 0, "%d")
+        if "unchanged" in self.results:
+            judge("entries of 20 updates that change nothing",
+                  self.results["unchanged"]["no_op_entries"], 0, "%d")
+            judge("bytes of an entry beside an unchanged 160 kB text",
+                  self.results["unchanged"]["toast_entry_bytes"], 200, "%d")
+        return rows
