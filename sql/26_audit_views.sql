@@ -52,9 +52,7 @@ WITH RECURSIVE tables AS (
 	SELECT c.oid AS root, n.nspname AS table_schema, c.relname AS table_name,
 		pg_catalog.format('%I.%I', n.nspname, c.relname) AS full_name,
 		c.relpersistence, c.relkind, c.relam,
-		rowkeeper._changes_options(c.oid, 'audit') AS options,
-		(SELECT t.tgenabled FROM pg_catalog.pg_trigger t
-			WHERE t.tgrelid = c.oid AND t.tgname = '!rowkeeper_changes') AS state
+		rowkeeper._changes_options(c.oid, 'audit') AS options
 	FROM pg_catalog.pg_class c
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 	WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
@@ -64,17 +62,20 @@ WITH RECURSIVE tables AS (
 			WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
 		AND (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))
 ), tree AS (
-	SELECT t.root, t.root AS relation, t.full_name, t.relpersistence, t.state
+	SELECT t.root, t.root AS relation, t.full_name, t.relpersistence,
+		coalesce((t.options ->> 'replica')::boolean, true) AS replica
 	FROM tables t
 	WHERE t.options IS NOT NULL
 	UNION ALL
-	SELECT t.root, c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), c.relpersistence, t.state
+	SELECT t.root, c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), c.relpersistence, t.replica
 	FROM tree t
 		JOIN pg_catalog.pg_inherits i ON i.inhparent = t.relation
 		JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid AND c.relispartition
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 ), triggers AS (
-	SELECT r.root, r.full_name, r.state AS wanted, w.part, t.tgenabled AS state
+	SELECT r.root, r.full_name, r.replica, w.part, t.tgenabled AS state,
+		pg_catalog.bool_or(w.part = 'row trigger' AND coalesce(t.tgenabled, 'D') IN ('D', 'R'))
+			OVER (PARTITION BY r.relation) AS off
 	FROM tree r
 		CROSS JOIN (VALUES ('!rowkeeper_changes', 'rowkeeper._changes_row()'::pg_catalog.regprocedure::pg_catalog.oid, 'row trigger'),
 			('rowkeeper_changes_flush', 'rowkeeper._changes_flush()'::pg_catalog.regprocedure::pg_catalog.oid, 'flush trigger'))
@@ -85,7 +86,7 @@ WITH RECURSIVE tables AS (
 	SELECT g.root, 1 AS rank, g.full_name,
 		CASE WHEN g.state IS NULL THEN pg_catalog.format('%s missing on %s', g.part, g.full_name)
 			WHEN g.state IN ('D', 'R') THEN pg_catalog.format('%s disabled on %s', g.part, g.full_name)
-			WHEN g.wanted = 'A' AND g.state <> 'A' THEN
+			WHEN g.replica AND g.state <> 'A' AND NOT g.off THEN
 				pg_catalog.format('%s on %s does not fire under session_replication_role = replica', g.part, g.full_name)
 		END AS problem
 	FROM triggers g
@@ -119,7 +120,7 @@ WITH RECURSIVE tables AS (
 	FROM problems p WHERE p.problem IS NOT NULL
 	GROUP BY p.root
 )
-SELECT t.root, t.table_schema, t.table_name, t.full_name, t.options, t.state,
+SELECT t.root, t.table_schema, t.table_name, t.full_name, t.options,
 	t.options IS NOT NULL AS audited,
 	CASE WHEN t.options IS NOT NULL THEN d.since END AS since,
 	coalesce(m.missing, '{}') AS missing,
@@ -127,13 +128,12 @@ SELECT t.root, t.table_schema, t.table_name, t.full_name, t.options, t.state,
 	CASE WHEN m.ranks && '{5,7}' THEN NULL
 		WHEN m.ranks && '{2,6}' THEN pg_catalog.format('ALTER TABLE %s SET LOGGED; ', t.full_name) ELSE '' END
 	|| CASE WHEN t.options IS NOT NULL AND m.missing IS NULL THEN NULL
-		ELSE pg_catalog.format('SELECT rowkeeper.audit(%L%s%s)', t.full_name,
+		ELSE pg_catalog.format('SELECT rowkeeper.audit(%L%s)', t.full_name,
 			CASE WHEN 3 = ANY (m.ranks) THEN pg_catalog.format(', exclude => %L', ARRAY(
 				SELECT x.name FROM pg_catalog.jsonb_array_elements_text(t.options -> 'exclude') x (name)
 				WHERE EXISTS (SELECT FROM pg_catalog.pg_attribute a
 					WHERE a.attrelid = t.root AND a.attname = x.name AND NOT a.attisdropped)
-				ORDER BY 1)::text) END,
-			CASE WHEN t.state IN ('D', 'R') THEN ', replica => true' END) END AS remedy
+				ORDER BY 1)::text) END) END AS remedy
 FROM tables t
 	LEFT JOIN missing m ON m.root = t.root
 	LEFT JOIN rowkeeper._audit_tables() d ON d.relation = t.root;

@@ -21,6 +21,13 @@
 #include "utils/acl.h"
 #include "utils/relcache.h"
 
+/* 18 has it as a word before the declaration. */
+#if PG_VERSION_NUM >= 180000
+#define RK_NORETURN pg_noreturn
+#else
+#define RK_NORETURN pg_attribute_noreturn()
+#endif
+
 /* 17 has access methods that keep something open between inserts. */
 static inline void
 rk_index_insert_cleanup(Relation index, IndexInfo *info)

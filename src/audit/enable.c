@@ -33,7 +33,7 @@ PG_FUNCTION_INFO_V1(rowkeeper_audit_off);
 
 /* ---- what can be audited ---- */
 
-static void pg_attribute_noreturn()
+RK_NORETURN static void
 refuse_table(Oid relid, const char *reason, const char *hint)
 {
 	ereport(ERROR,
@@ -157,7 +157,7 @@ read_arguments(FunctionCallInfo fcinfo, int first)
 	return arguments;
 }
 
-static void pg_attribute_noreturn()
+RK_NORETURN static void
 refuse_option(const char *option, const char *message, const char *hint)
 {
 	ereport(ERROR,

@@ -28,7 +28,6 @@
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/pg_locale.h"
 #include "utils/typcache.h"
 
 #include "audit/encode.h"
@@ -377,7 +376,7 @@ rk_pin_settings(uint32 pins)
 		pin_setting(&guc_level, "bytea_output", "hex");
 	if ((pins & RK_PIN_FLOAT) && extra_float_digits != 1)
 		pin_setting(&guc_level, "extra_float_digits", "1");
-	if ((pins & RK_PIN_MONEY) && strcmp(locale_monetary, "C") != 0)
+	if ((pins & RK_PIN_MONEY) && strcmp(GetConfigOption("lc_monetary", false, false), "C") != 0)
 		pin_setting(&guc_level, "lc_monetary", "C");
 	if (pins & RK_PIN_NAMES)
 	{

@@ -461,7 +461,7 @@ read_key_values(const History *history, char **texts)
 	return values;
 }
 
-static void pg_attribute_noreturn()
+RK_NORETURN static void
 refuse_key(const History *history, const char *message)
 {
 	ereport(ERROR,

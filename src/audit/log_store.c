@@ -70,7 +70,7 @@
  * be asked of the reader.
  */
 #define ENTRIES_SQL \
-	"CREATE VIEW rowkeeper_log.entries AS " \
+	"CREATE VIEW rowkeeper_log.entries WITH (security_invoker = true) AS " \
 	ENTRIES_SELECT ", e.new_tenant, e.table_id " ENTRIES_FROM
 
 /*
