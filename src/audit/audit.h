@@ -76,6 +76,7 @@ extern void rk_audit_writer_init(void);
 extern void rk_audit_log_append(RkFrame *frame, const RkChange *change, const RkLogEntry *entry);
 extern void rk_audit_log_flush(RkEntry *entries, int count);
 extern int64 rk_audit_log_write(const RkLogEntry *entry);
+extern bool rk_audit_log_is_half_restored(void);
 
 /* capture.c: row changes become entries */
 extern int	rk_audit_consumer;

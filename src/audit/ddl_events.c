@@ -64,7 +64,7 @@ rk_audit_detail(const char *key, const char *value,...)
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
-/* Write an entry about a table, not about a row of it; returns its id. */
+/* Write an entry about a table, not about a row of it; returns its id, or 0. */
 static int64
 write_event(int32 table_id, int16 klass, char action, Jsonb *detail)
 {
@@ -72,6 +72,9 @@ write_event(int32 table_id, int16 klass, char action, Jsonb *detail)
 		.action = action,.table_id = table_id,.klass = klass,.detail = detail
 	};
 
+	/* a constraint that a parallel restore creates is nobody's change */
+	if (rk_audit_log_is_half_restored())
+		return 0;
 	return rk_audit_log_write(&entry);
 }
 
@@ -156,7 +159,9 @@ relation_exists(Oid relid)
 
 /*
  * Bring notes and flush triggers in line with the partitions there are now;
- * log: each one that came or went is an entry.
+ * log: each one that came or went is an entry. Partitions that are noted keep
+ * the triggers they have: a restore, which fires event triggers too, creates
+ * them itself.
  */
 void
 rk_audit_partitions_reconcile(Oid root, bool log)
@@ -168,6 +173,7 @@ rk_audit_partitions_reconcile(Oid root, bool log)
 	foreach(lc, list_difference_oid(present, noted))
 	{
 		note_partition(root, lfirst_oid(lc));
+		rk_changes_follow_partition(root, lfirst_oid(lc));
 		if (log)
 			(void) rk_audit_event(root, RK_LOG_ATTACH,
 								  rk_audit_detail("partition", rk_relation_name(lfirst_oid(lc)), NULL));
@@ -184,7 +190,6 @@ rk_audit_partitions_reconcile(Oid root, bool log)
 			(void) rk_audit_event(root, RK_LOG_DETACH,
 								  rk_audit_detail("partition", rk_relation_name(gone), NULL));
 	}
-	rk_changes_follow_partitions(root);
 }
 
 /* ---- ALTER ---- */
@@ -479,9 +484,8 @@ report_trigger_state(const RkDdlCommand *command, Oid root)
 {
 	RkAuditOptions *options = rk_audit_options_of(root);
 
-	if (has_subcommand(command->subcommands, "ENABLE TRIGGER") &&
-		options->replica && our_triggers_fire(root, false))
-		rk_audit_options_store(root, options);
+	if (has_subcommand(command->subcommands, "ENABLE TRIGGER") && options->replica)
+		rk_changes_fire_always(root);
 	if (our_triggers_fire(root, options->replica))
 		rk_audit_capture_resumed(root, false);
 	else
@@ -507,6 +511,7 @@ static void
 relation_altered(const RkDdlCommand *command)
 {
 	Oid			root;
+	int32		table_id;
 	int64		event;
 
 	if (!relation_exists(command->relid))
@@ -522,6 +527,8 @@ relation_altered(const RkDdlCommand *command)
 		return;
 	if (rk_audit_options_of(root) == NULL)
 		return;
+	if (!rk_audit_dictionary_find(root, &table_id))
+		return;					/* a restore, and the dictionary comes later */
 
 	rk_audit_check_table(root, true);
 	follow_columns(command, root);

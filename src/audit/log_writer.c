@@ -195,17 +195,52 @@ forget_known(Oid relid)
 		memset(&known, 0, sizeof(known));
 }
 
-/* Draw a block of ids from the log's sequence. */
-static int64
-draw_id_block(void)
+static bool
+owner_sees(const char *query)
 {
-	if (!OidIsValid(known.sequence))
-		known.sequence = look_up("log_id");
+	bool		isnull;
+	Datum		answer = rk_fetch(rk_extension_owner(), query, 0, NULL, NULL, NULL, &isnull);
+
+	return !isnull && DatumGetBool(answer);
+}
+
+/*
+ * Whether a restore has brought back entries but not yet the sequence: an id
+ * drawn now would be one that an entry has already, and a who-record under it
+ * would be taken for another.
+ */
+bool
+rk_audit_log_is_half_restored(void)
+{
+	if (OidIsValid(known.sequence) || !OidIsValid(look_up("log_id")))
+		return false;
+	return owner_sees("SELECT NOT is_called FROM rowkeeper_log.log_id") &&
+		owner_sees("SELECT EXISTS (SELECT FROM rowkeeper_log.log)");
+}
+
+static Oid
+find_sequence(void)
+{
+	if (OidIsValid(known.sequence))
+		return known.sequence;
+	if (rk_audit_log_is_half_restored())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the audit log is being restored, and its sequence is not set yet"),
+				 errhint("Restore the data with --disable-triggers, or schema and data together.")));
+	known.sequence = look_up("log_id");
 	if (!OidIsValid(known.sequence))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("sequence \"%s.log_id\" of the audit log does not exist", RK_LOG_SCHEMA)));
-	return nextval_internal(known.sequence, false);
+	return known.sequence;
+}
+
+/* Draw a block of ids from the log's sequence. */
+static int64
+draw_id_block(void)
+{
+	return nextval_internal(find_sequence(), false);
 }
 
 static const void *

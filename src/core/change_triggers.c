@@ -241,6 +241,19 @@ rk_changes_set(FunctionCallInfo fcinfo, Oid relid, const char *consumer,
 	return changed;
 }
 
+/* Our triggers that were enabled for origin only fire always again. */
+void
+rk_changes_fire_always(Oid root)
+{
+	static const char *const names[] = {RK_CHANGES_TRIGGER, RK_FLUSH_TRIGGER};
+	ListCell   *lc;
+
+	foreach(lc, rk_partition_tree(root, AccessShareLock))
+		for (int i = 0; i < lengthof(names); i++)
+			if (trigger_state(lfirst_oid(lc), names[i]) == TRIGGER_FIRES_ON_ORIGIN)
+				set_trigger_state(NULL, lfirst_oid(lc), names[i], true);
+}
+
 /* Drop a trigger where there is one. */
 static void
 drop_trigger(FunctionCallInfo fcinfo, Oid relid, const char *name)
@@ -289,13 +302,13 @@ rk_changes_unset(FunctionCallInfo fcinfo, Oid relid, const char *consumer)
 	return true;
 }
 
-/* New partitions of a table that feeds the batch get their flush triggers. */
+/* A new partition of a table that feeds the batch gets its flush trigger. */
 void
-rk_changes_follow_partitions(Oid root)
+rk_changes_follow_partition(Oid root, Oid partition)
 {
 	char		state = trigger_state(root, RK_CHANGES_TRIGGER);
 
 	if (state != '\0')
-		(void) ensure_flush_triggers(NULL, rk_partition_tree(root, AccessShareLock),
+		(void) ensure_flush_triggers(NULL, list_make1_oid(partition),
 									 state == TRIGGER_FIRES_ALWAYS);
 }

@@ -73,6 +73,19 @@ ALTER TABLE parcels ADD FOREIGN KEY (region) REFERENCES regions ON UPDATE CASCAD
 UPDATE regions SET name = 'up' WHERE name = 'north';
 :news;
 
+-- and the other way round: another table refers to the row that moves
+ALTER TABLE parcels DROP CONSTRAINT parcels_region_fkey;
+CREATE TABLE labels (id int PRIMARY KEY, parcel int, region text,
+    FOREIGN KEY (parcel, region) REFERENCES parcels ON UPDATE CASCADE ON DELETE CASCADE);
+SELECT rowkeeper.audit('labels') \g /dev/null
+INSERT INTO parcels VALUES (50, 'north', 1, NULL), (51, 'south', 1, NULL);
+INSERT INTO labels VALUES (1, 50, 'north'), (2, 51, 'south');
+:mark \gset
+UPDATE parcels SET region = CASE region WHEN 'south' THEN 'east' ELSE 'south' END, id = id + 2 WHERE id IN (50, 51);
+DELETE FROM parcels WHERE id = 52;
+:news;
+DROP TABLE labels;
+
 -- A BEFORE INSERT trigger of the target swallows the row: it was a DELETE.
 CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 CREATE TABLE visits (id int, place int, PRIMARY KEY (id, place)) PARTITION BY LIST (place);

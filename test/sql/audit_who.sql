@@ -136,6 +136,34 @@ INSERT INTO orders VALUES (29);
 COMMIT;
 :news;
 
+-- within a trigger, between two statements of it
+CREATE TABLE side (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, note text);
+SELECT rowkeeper.audit('side') \g /dev/null
+CREATE FUNCTION change_who() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO audit_who.side (note) VALUES ('as before');
+    BEGIN
+        PERFORM rowkeeper.set_context('trigger');
+        INSERT INTO audit_who.side (note) VALUES ('as trigger');
+        RAISE EXCEPTION 'no';
+    EXCEPTION WHEN raise_exception THEN
+        INSERT INTO audit_who.side (note) VALUES ('as before again');
+    END;
+    BEGIN
+        PERFORM rowkeeper.set_context('trigger', '{"n": 1}');
+        INSERT INTO audit_who.side (note) VALUES ('as trigger');
+    EXCEPTION WHEN raise_exception THEN NULL;
+    END;
+    PERFORM rowkeeper.set_context('trigger', '{"n": 2}');
+    INSERT INTO audit_who.side (note) VALUES ('as trigger, n 2');
+    RETURN NULL;
+END $$;
+CREATE TRIGGER zz_who AFTER UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION change_who();
+:mark \gset
+UPDATE orders SET qty = 7 WHERE id = 27;
+SELECT action, record_id, new_data, actor, context FROM rowkeeper.audit_log WHERE table_schema = 'audit_who' AND id > :seen ORDER BY id;
+DROP TRIGGER zz_who ON orders;
+
 -- said outside of a transaction it can have no effect
 SELECT rowkeeper.set_context('bob');
 SELECT rowkeeper.actor();

@@ -28,7 +28,6 @@ SELECT rowkeeper.leave();
 RESET ROLE;
 -- the extension is in use, and says by what
 DROP EXTENSION rowkeeper;
-DROP SCHEMA rowkeeper_log;
 -- all of them
 BEGIN;
 SELECT rowkeeper.leave();
@@ -53,7 +52,8 @@ INSERT INTO orders VALUES (5, 5);
 SELECT table_name, action, record_id, context, actor FROM rowkeeper.audit_log WHERE table_name = 'orders' ORDER BY id;
 SELECT table_id, relation, to_id FROM rowkeeper_log.tables ORDER BY 1;
 
--- DROP EXTENSION ... CASCADE while in use: the log stays, the tables work on
+-- DROP EXTENSION ... CASCADE while in use: the log stays, the tables work on,
+-- and when they are audited again the log says that there was a time in between.
 SELECT rowkeeper.audit('parts') \g /dev/null
 DROP EXTENSION rowkeeper CASCADE;
 INSERT INTO orders VALUES (6, 6);
@@ -65,7 +65,7 @@ SELECT rowkeeper.audit('orders') \g /dev/null
 SELECT rowkeeper.audit('parts') \g /dev/null
 INSERT INTO orders VALUES (7, 7);
 INSERT INTO parts VALUES (9);
-SELECT table_name, action, record_id, actor FROM rowkeeper.audit_log WHERE record_id IS NOT NULL ORDER BY id;
+SELECT table_name, action, record_id, context, actor FROM rowkeeper.audit_log ORDER BY id;
 
 RESET app.user_id;
 \c :db
