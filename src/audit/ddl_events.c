@@ -484,8 +484,7 @@ report_trigger_state(const RkDdlCommand *command, Oid root)
 {
 	RkAuditOptions *options = rk_audit_options_of(root);
 
-	if (has_subcommand(command->subcommands, "ENABLE TRIGGER") && options->replica)
-		rk_changes_fire_always(root);
+	rk_changes_repair(root, options->replica);
 	if (our_triggers_fire(root, options->replica))
 		rk_audit_capture_resumed(root, false);
 	else

@@ -214,8 +214,14 @@ rk_audit_log_is_half_restored(void)
 {
 	if (OidIsValid(known.sequence) || !OidIsValid(look_up("log_id")))
 		return false;
+
+	/*
+	 * Asked again at the end: the first entry ever may have been written
+	 * between the two looks, and then its id was drawn as well.
+	 */
 	return owner_sees("SELECT NOT is_called FROM rowkeeper_log.log_id") &&
-		owner_sees("SELECT EXISTS (SELECT FROM rowkeeper_log.log)");
+		owner_sees("SELECT EXISTS (SELECT FROM rowkeeper_log.log)") &&
+		owner_sees("SELECT NOT is_called FROM rowkeeper_log.log_id");
 }
 
 static Oid

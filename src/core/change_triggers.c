@@ -241,17 +241,26 @@ rk_changes_set(FunctionCallInfo fcinfo, Oid relid, const char *consumer,
 	return changed;
 }
 
-/* Our triggers that were enabled for origin only fire always again. */
+/*
+ * After a user's ENABLE or DISABLE TRIGGER: a row trigger that was enabled
+ * for origin only fires always again, and no flush trigger stays off. A row
+ * trigger that was switched off is left so: somebody wanted it.
+ */
 void
-rk_changes_fire_always(Oid root)
+rk_changes_repair(Oid root, bool replica)
 {
-	static const char *const names[] = {RK_CHANGES_TRIGGER, RK_FLUSH_TRIGGER};
 	ListCell   *lc;
 
 	foreach(lc, rk_partition_tree(root, AccessShareLock))
-		for (int i = 0; i < lengthof(names); i++)
-			if (trigger_state(lfirst_oid(lc), names[i]) == TRIGGER_FIRES_ON_ORIGIN)
-				set_trigger_state(NULL, lfirst_oid(lc), names[i], true);
+	{
+		Oid			relid = lfirst_oid(lc);
+		char		flush = trigger_state(relid, RK_FLUSH_TRIGGER);
+
+		if (replica && trigger_state(relid, RK_CHANGES_TRIGGER) == TRIGGER_FIRES_ON_ORIGIN)
+			set_trigger_state(NULL, relid, RK_CHANGES_TRIGGER, true);
+		if (flush != '\0' && flush != wanted_state(replica))
+			set_trigger_state(NULL, relid, RK_FLUSH_TRIGGER, replica);
+	}
 }
 
 /* Drop a trigger where there is one. */

@@ -27,10 +27,12 @@
  * triggers fire, and between two of them a user's trigger may change one of
  * those rows again. So what a nested statement changed is kept until the
  * statement around it ends, and then all is written in the order of command
- * ids. (A nested frame that grows very large is written before; only then,
- * and only for rows that the outer statement changed and has not captured
- * yet, can two entries of one row stand in the wrong order.) Our row trigger's
- * name sorts before any other for the same reason.
+ * ids. Our row trigger's name sorts before any other for the same reason. Two
+ * entries of one row stand in the wrong order in two cases only: a statement
+ * that changes a row which the statement around it changed before, from a
+ * BEFORE trigger or a function that the outer one calls (nothing tells us
+ * then that there is an outer one), and a nested frame that grows very large
+ * and is written before its time.
  *
  * Statement triggers flush. Logical apply fires none, so what is left is
  * flushed before commit or PREPARE; a large frame is flushed as it grows.
@@ -542,7 +544,10 @@ rowkeeper_changes_flush(PG_FUNCTION_ARGS)
 
 	frame = find_frame(subid, depth);
 	if (frame != NULL)
+	{
 		frame->open = false;
+		frame->who = NULL;		/* the next statement's may be another */
+	}
 	if (!inside_open_statement(depth))
 		flush_frames(subid, depth);
 	PG_RETURN_POINTER(NULL);
@@ -614,11 +619,13 @@ end_subtransaction(SubXactEvent event, SubTransactionId subid,
 		else if ((outer = find_frame(parent, frame->depth)) == NULL)
 		{
 			frame->subid = parent;
+			frame->who = NULL;
 			link = &frame->next;
 		}
 		else
 		{
 			*link = frame->next;
+			outer->who = NULL;
 			splice_frame(outer, frame);
 		}
 	}

@@ -103,6 +103,8 @@ BEGIN
 END $$;
 :mark \gset
 INSERT INTO totals SELECT i + 10, raise(i) FROM generate_series(1, 2) i;
+SET enable_seqscan = off;
+SET enable_bitmapscan = off;
 UPDATE totals SET v = CASE WHEN id = 0 THEN 1 ELSE raise(id) END WHERE id IN (0, 1);
 :news;
 SELECT * FROM totals ORDER BY id;

@@ -150,7 +150,7 @@ is($reader->query_safe("SELECT count(*) FROM rowkeeper.audit_log WHERE record_id
 $reader->query_safe('COMMIT');
 sql($node, 'CALL rowkeeper.maintain()');
 is_sql($node, $exists, 'f|f|t|t', 'then the expired ones go, and no others');
-is_sql($node, "SELECT count(*) FROM rowkeeper.audit_log WHERE table_name = 'brief' AND id < 0", '200',
+is_sql($node, "SELECT count(*) FROM rowkeeper.audit_log WHERE relation = 'brief'::regclass AND id < 0", '200',
 	'with their entries');
 is_sql($node, "SELECT count(*) > 0 FROM rowkeeper.audit_log WHERE record_id = '{\"id\": 2000}'", 't', 'only');
 

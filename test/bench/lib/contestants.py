@@ -72,6 +72,7 @@ class Contestant:
         self.extension = extension  # a peer's, if installed
         self.package = package      # Debian's that brings it
         self.kinds = kinds          # the statements it does anything at; None: all
+        self.peer = extension is not None
 
     def create(self):
         """SQL that makes its table, empty."""

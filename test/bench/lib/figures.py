@@ -29,8 +29,9 @@ class Figures:
 
     # ---- bulk ----
 
-    def over_rounds(self, figure):
-        return [figure(r) for r in self.results["bulk"]]
+    def over_rounds(self, name, figure):
+        """A figure of each round in which that contestant was measured."""
+        return [figure(r) for r in self.results["bulk"] if (name, bulk.KINDS[0]) in r]
 
     def added_cpu(self, r, name, kind):
         """Microseconds a row that a contestant adds in one round."""
@@ -39,30 +40,30 @@ class Figures:
         return (r[name, kind].cpu - r["none", kind].cpu) / self.rows
 
     def cpu(self, name, kind):
-        return spread(self.over_rounds(lambda r: self.added_cpu(r, name, kind)))
+        return spread(self.over_rounds(name, lambda r: self.added_cpu(r, name, kind)))
 
     def unaudited_cpu(self, kind):
-        return median(self.over_rounds(lambda r: r["none", kind].cpu / self.rows))
+        return median(self.over_rounds("none", lambda r: r["none", kind].cpu / self.rows))
 
     def to_floor(self, name, kind):
         """What a contestant adds, in parts of empty trigger + floor."""
         return spread(self.over_rounds(
-            lambda r: self.added_cpu(r, name, kind) /
+            name, lambda r: self.added_cpu(r, name, kind) /
             (self.added_cpu(r, "empty", kind) + self.added_cpu(r, "floor_" + name, kind))))
 
     def to_plpgsql(self, name, kind):
         """How many times as much the PL/pgSQL trigger adds."""
         return spread(self.over_rounds(
-            lambda r: self.added_cpu(r, "plpgsql", kind) / self.added_cpu(r, name, kind)))
+            name, lambda r: self.added_cpu(r, "plpgsql", kind) / self.added_cpu(r, name, kind)))
 
     def wal(self, name, kind):
         if name.startswith("floor_"):
-            return median(self.over_rounds(lambda r: r[name, kind].wal / self.rows))
+            return median(self.over_rounds(name, lambda r: r[name, kind].wal / self.rows))
         return median(self.over_rounds(
-            lambda r: (r[name, kind].wal - r["none", kind].wal) / self.rows))
+            name, lambda r: (r[name, kind].wal - r["none", kind].wal) / self.rows))
 
     def log(self, name, kind):
-        return median(self.over_rounds(lambda r: r[name, kind].log / self.rows))
+        return median(self.over_rounds(name, lambda r: r[name, kind].log / self.rows))
 
     def targets(self):
         """(what, measured, target, whether met) of all that was measured."""

@@ -6,6 +6,7 @@ import platform
 from . import bulk
 from .figures import MB, Figures, median
 from .picture import draw
+from .single_row import TARGET_PAIRS
 
 
 def bulk_tables(figures, contestants):
@@ -103,12 +104,14 @@ def conditions(results):
         "unaudited table in the same round; medians over rounds, ratios taken within each round."
         % (options.rows, options.pairs),
         "Floor: the same log rows, finished, out of memory into the same leaf with the same indexes "
-        "in batches of %d: no writer of one log row a change can be cheaper." % bulk.BATCH,
+        "in batches of %d, through the server's own table_multi_insert() and ExecInsertIndexTuples()."
+        % bulk.BATCH,
         "WAL: pg_current_wal_insert_lsn() across the statement; a CHECKPOINT begins each round and "
         "every page is made after it, so there are no full page images "
         "(full_page_writes stays on).",
-        "Single-row: pgbench -M prepared, %d pairs of runs of %d s, one without and one with audit; "
-        "median of the pairs' ratios." % (options.pairs, options.seconds),
+        "Single-row: pgbench -M prepared, %d pairs (of peers and others %d) of runs of %d s, one "
+        "without and one with audit next to each other; median of the pairs' ratios."
+        % (options.pairs * TARGET_PAIRS, options.pairs, options.seconds),
         "The audited table has a tenant column, actors come from app.user_id, the log is "
         "partitioned by week as always.",
     ]

@@ -5,6 +5,8 @@ import statistics
 
 from . import contestants as who
 
+TARGET_PAIRS = 3                # times as many pairs where there is a target
+
 UPDATE = """\\set id random(1, %(rows)d)
 UPDATE %(table)s SET quantity = quantity + 1 WHERE id = :id;
 """
@@ -62,8 +64,10 @@ def run(server, contestants, rows, pairs, seconds, say):
         for kind in SCRIPTS:
             if contestant.kinds is not None and kind not in contestant.kinds:
                 continue
-            for clients in (1, 2):
-                say("single-row %s, %d clients: %s" % (kind, clients, contestant.title))
+            for clients in (1,) if contestant.peer else (1, 2):
+                say("single-row %s, %d client%s: %s"
+                    % (kind, clients, "s" if clients > 1 else "", contestant.title))
                 result[contestant.name, kind, clients] = measure(
-                    server, contestant, kind, clients, pairs, seconds)
+                    server, contestant, kind, clients,
+                    pairs * TARGET_PAIRS if contestant is who.CHANGES else pairs, seconds)
     return result

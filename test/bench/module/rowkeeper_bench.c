@@ -4,9 +4,10 @@
  * What the benchmark needs inside a backend: a row trigger that does nothing,
  * the CPU time of the backend, and the floor. The floor takes finished log
  * entries that were loaded into memory before and does nothing but insert them
- * into a leaf of the log, as src/audit/log_writer.c does: batches of a size,
- * one table_multi_insert() and one index insertion a tuple. No writer that
- * keeps one row for one change can be cheaper than that and an empty trigger.
+ * into a leaf of the log in batches, as the server's own functions do it:
+ * table_multi_insert() a batch, ExecInsertIndexTuples() a tuple. It is the
+ * yardstick for src/audit/log_writer.c, which has to find out, encode and form
+ * all that and may only save where it knows more than the server does.
  */
 #include "postgres.h"
 

@@ -1,0 +1,327 @@
+/*
+ * history.c
+ *
+ * audit_history(): the entries of one row.
+ *
+ * A row whose key was changed has its entries under several keys. The UPDATE
+ * that changed it is under the old key and says the new one; a link beside it,
+ * under the new key, leads back. Of the key that was asked for, all entries
+ * belong to the answer; of a key that a change leads to, only those of the one
+ * life, from INSERT to DELETE, that the change was part of.
+ */
+#include "audit/history.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
+
+PG_FUNCTION_INFO_V1(rowkeeper_audit_history);
+PG_FUNCTION_INFO_V1(rowkeeper_audit_history_key);
+
+/* ---- rows whose key was changed ---- */
+
+/* The entries of a key that an entry refers to; NULL: there can be none. */
+static RkKeyEntries *
+get_key_entries(RkHistory *history, Jsonb *key)
+{
+	ListCell   *lc;
+	int32		hash;
+
+	foreach(lc, history->keys)
+	{
+		RkKeyEntries *known = lfirst(lc);
+
+		if (rk_audit_same_key(known->key, key))
+			return known;
+	}
+	return rk_audit_key_hash_stored(history, key, &hash) ? rk_audit_log_read(history, key, hash) : NULL;
+}
+
+/* Whether an entry is the last of a row's life under its key. */
+static bool
+ends_life(const RkHistoryEntry *entry)
+{
+	return entry->action == RK_LOG_DELETE || rk_audit_changed_key(entry) != NULL;
+}
+
+/*
+ * Whether another row had the key when an entry was written and left it later
+ * in the same transaction, as a deferrable key allows. Who came first leaves
+ * first.
+ */
+static bool
+is_crowded(const RkKeyEntries *life, int i)
+{
+	int			end = i + 1;
+
+	if (i == 0 || ends_life(&life->entries[i - 1]))
+		return false;
+	while (end < life->count && !ends_life(&life->entries[end]))
+		end++;
+	return end < life->count && life->entries[end].txid == life->entries[i].txid;
+}
+
+/* The life of a key that begins with a change to it, after the entry "id". */
+static void
+follow_forward(RkHistory *history, Jsonb *key, int64 id)
+{
+	while (key != NULL)
+	{
+		RkKeyEntries *life = get_key_entries(history, key);
+		int			i = 0;
+
+		key = NULL;
+		if (life == NULL)
+			return;
+		while (i < life->count && life->entries[i].id <= id)
+			i++;
+		if (i < life->count && life->entries[i].action == RK_LOG_KEY_LINK)
+		{
+			/* the link of this very change */
+			if (is_crowded(life, i++))
+			{
+				while (i < life->count && !ends_life(&life->entries[i]))
+					i++;
+				i++;
+			}
+		}
+		for (; i < life->count; i++)
+		{
+			RkHistoryEntry	   *entry = &life->entries[i];
+
+			if (entry->taken || entry->action == RK_LOG_INSERT ||
+				entry->action == RK_LOG_KEY_LINK)
+				return;			/* known already, or another row's life */
+			entry->taken = true;
+			if (entry->action == RK_LOG_DELETE)
+				return;
+			key = rk_audit_changed_key(entry);
+			if (key != NULL)
+			{
+				id = entry->id;
+				break;
+			}
+		}
+	}
+}
+
+/* The life of a key that ends with a change of it, before the link "id". */
+static void
+follow_backward(RkHistory *history, Jsonb *key, int64 id)
+{
+	while (key != NULL)
+	{
+		RkKeyEntries *life = get_key_entries(history, key);
+		bool		last = true;
+
+		key = NULL;
+		if (life == NULL)
+			return;
+		for (int i = life->count - 1; i >= 0; i--)
+		{
+			RkHistoryEntry	   *entry = &life->entries[i];
+
+			if (entry->id >= id)
+				continue;
+			if ((entry->action == RK_LOG_KEY_LINK || entry->action == RK_LOG_INSERT) &&
+				is_crowded(life, i))
+				continue;		/* another row, before ours had left */
+			if (entry->taken || entry->action == RK_LOG_DELETE)
+				return;
+			if (entry->action == RK_LOG_KEY_LINK)
+			{
+				key = entry->old_data;
+				id = entry->id;
+				break;
+			}
+			if (!last && rk_audit_changed_key(entry) != NULL)
+				return;			/* an earlier row went away from this key */
+			last = false;
+			entry->taken = true;
+			if (entry->action == RK_LOG_INSERT)
+				return;
+		}
+	}
+}
+
+/* Take all entries of the key that was asked for, and follow its changes. */
+static void
+take_history(RkHistory *history, RkKeyEntries *asked)
+{
+	for (int i = 0; i < asked->count; i++)
+		asked->entries[i].taken = asked->entries[i].action != RK_LOG_KEY_LINK;
+	for (int i = 0; i < asked->count; i++)
+	{
+		RkHistoryEntry	   *entry = &asked->entries[i];
+		Jsonb	   *key;
+
+		if (entry->action == RK_LOG_KEY_LINK)
+			follow_backward(history, entry->old_data, entry->id);
+		else if ((key = rk_audit_changed_key(entry)) != NULL)
+			follow_forward(history, key, entry->id);
+	}
+}
+
+/* ---- the call ---- */
+
+static void
+put_history(ReturnSetInfo *result, RkHistory *history)
+{
+	List	   *taken = NIL;
+	int			count = 0;
+	RkHistoryEntry	   *entries;
+	ListCell   *lc;
+
+	foreach(lc, history->keys)
+	{
+		RkKeyEntries *known = lfirst(lc);
+
+		for (int i = 0; i < known->count; i++)
+			if (known->entries[i].taken)
+				taken = lappend(taken, &known->entries[i]);
+	}
+	entries = palloc_extended(Max(1, list_length(taken)) * sizeof(RkHistoryEntry), MCXT_ALLOC_HUGE);
+	foreach(lc, taken)
+		entries[count++] = *(RkHistoryEntry *) lfirst(lc);
+	qsort(entries, count, sizeof(RkHistoryEntry), rk_audit_compare_entries);
+	for (int i = 0; i < count; i++)
+		rk_audit_log_put(result, history, &entries[i]);
+}
+
+/*
+ * Whoever may read the whole table may read its history: SELECT on the table
+ * (not on columns of it), and no row security that would hide rows from him.
+ */
+static void
+check_may_read(Oid root)
+{
+	Oid			role = GetUserId();
+
+	if (has_privs_of_role(role, rk_extension_owner()))
+		return;
+	if (pg_class_aclcheck(root, role, ACL_SELECT) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for the history of %s", rk_relation_name(root)),
+				 errhint("GRANT SELECT ON %s TO %s.", rk_relation_name(root),
+						 quote_identifier(GetUserNameFromId(role, false)))));
+	if (check_enable_rls(root, role, true) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for the history of %s", rk_relation_name(root)),
+				 errdetail("Row security hides rows of this table from you, and the history would show them."),
+				 errhint("Ask as the table's owner or as a role with BYPASSRLS.")));
+}
+
+static void
+begin_history(RkHistory *history, Oid target)
+{
+	if (get_rel_name(target) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", target)));
+	memset(history, 0, sizeof(RkHistory));
+	history->root = rk_root_of(target);
+	check_may_read(history->root);
+	if (!rk_audit_dictionary_find(history->root, &history->table_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s was never audited", rk_relation_name(history->root)),
+				 errhint("SELECT rowkeeper.audit(%s) begins its history.",
+						 quote_literal_cstr(rk_relation_name(history->root)))));
+
+	history->rel = table_open(history->root, AccessShareLock);
+	history->key_columns = rk_audit_key_columns(history->rel, &history->key_count);
+	if (history->key_columns == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s has no primary key any more", rk_relation_name(history->root)),
+				 errhint("Its entries are in rowkeeper.audit_log.")));
+	history->key = rk_audit_key_create(RelationGetDescr(history->rel),
+									   history->key_columns, history->key_count);
+}
+
+static void
+put_history_of(FunctionCallInfo fcinfo, RkHistory *history, char **texts)
+{
+	Datum	   *values = rk_audit_key_values(history, texts);
+	RkKeyEntries *asked;
+
+	rk_audit_log_open(history);
+	asked = rk_audit_log_read(history, rk_audit_key_encode(history, values),
+							 rk_audit_key_hash(history->key, values));
+	take_history(history, asked);
+	put_history((ReturnSetInfo *) fcinfo->resultinfo, history);
+	rk_audit_log_close(history);
+	table_close(history->rel, NoLock);
+}
+
+static Oid
+get_target(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("target table must not be null")));
+	return PG_GETARG_OID(0);
+}
+
+/*
+ * rowkeeper.audit_history(target regclass, VARIADIC key "any" | text[])
+ *
+ * The entries of one row, oldest first, also from before its key was changed
+ * and after; of a partition: of its root. key: the primary key's values in its
+ * order. No row: no entries. Locks: ACCESS SHARE on the table and the log.
+ * Privileges: SELECT on the table, and no row security that applies to the
+ * caller; members of the extension's owner always. Errors: 22004 null, 22023
+ * wrong number of values, those of the key's types, 42501 not readable, 55000
+ * never audited.
+ */
+Datum
+rowkeeper_audit_history(PG_FUNCTION_ARGS)
+{
+	Oid			target = get_target(fcinfo);
+	RkHistory		history;
+	char	  **texts;
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	begin_history(&history, target);
+	if (type_is_array(get_fn_expr_argtype(fcinfo->flinfo, 1)) &&
+		get_fn_expr_variadic(fcinfo->flinfo))
+	{
+		if (PG_ARGISNULL(1))
+			rk_audit_key_refuse(&history, "the array of key values must not be null");
+		texts = rk_audit_key_of_array(&history, PG_GETARG_ARRAYTYPE_P(1));
+	}
+	else
+		texts = rk_audit_key_of_arguments(&history, fcinfo);
+	put_history_of(fcinfo, &history, texts);
+	return (Datum) 0;
+}
+
+/*
+ * rowkeeper.audit_history(target regclass, key jsonb): the same with the key
+ * as an object, {"id": 42}, or as a scalar where it has one column.
+ */
+Datum
+rowkeeper_audit_history_key(PG_FUNCTION_ARGS)
+{
+	Oid			target = get_target(fcinfo);
+	RkHistory		history;
+	Jsonb	   *key;
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	begin_history(&history, target);
+	if (PG_ARGISNULL(1))
+		rk_audit_key_refuse(&history, "key must not be null");
+	key = PG_GETARG_JSONB_P(1);
+	put_history_of(fcinfo, &history, rk_audit_key_of_jsonb(&history, key));
+	return (Datum) 0;
+}
