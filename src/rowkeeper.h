@@ -159,7 +159,7 @@ extern void rk_changes_follow_partition(Oid root, Oid partition);
 extern void rk_flush_triggers_drop(FunctionCallInfo fcinfo, Oid relid);
 extern Trigger *rk_changes_trigger(Relation rel);
 extern char *rk_trigger_options(const Trigger *trigger, const char *consumer);
-extern List *rk_partition_tree(Oid root, LOCKMODE lockmode);
+extern List *rk_relation_tree(Oid root, LOCKMODE lockmode);
 
 /* core/maintain.c: what CALL rowkeeper.maintain() does */
 typedef struct RkMaintainRun

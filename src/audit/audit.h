@@ -34,16 +34,28 @@ extern void rk_audit_store_ensure(FunctionCallInfo fcinfo);
 extern Oid	rk_audit_log_relation(const char *name);	/* InvalidOid: none */
 extern void rk_audit_reset_relation_acl(Oid relid);
 
-/* log_leaves.c: retention classes, weekly leaves, their maintenance */
+/* log_leaves.c: retention classes and weekly leaves */
+#define RK_LOG_WEEK (7 * USECS_PER_DAY)
 #define RK_LOG_WEEKS_AHEAD 8
+
+typedef struct RkRetentionClass
+{
+	int16		klass;
+	Interval   *keep;			/* NULL: for ever */
+} RkRetentionClass;
 
 extern TimestampTz rk_audit_week_of(TimestampTz at);
 extern bool rk_audit_leaf_bounds(Oid leaf, TimestampTz *from, TimestampTz *to);
 extern int16 rk_audit_class_ensure(const Interval *keep);	/* NULL: for ever */
+extern Oid	rk_audit_leaf_ensure(int16 klass, TimestampTz week);
+extern Oid	rk_audit_class_table(int16 klass);
+extern List *rk_audit_classes(void);
 extern int64 rk_audit_maintain_ahead(void);
+
+/* log_upkeep.c: what maintain() does with the log */
 extern int64 rk_audit_maintain_retention(bool *more);
 extern int64 rk_audit_maintain_overflow(void);
-extern void rk_audit_leaves_init(void);	/* registers the three */
+extern void rk_audit_leaves_init(void); /* registers the tasks */
 
 /* log_writer.c: entries on their way into the log */
 #define RK_LOG_INSERT 'I'
@@ -78,6 +90,16 @@ extern void rk_audit_log_flush(RkEntry *entries, int count);
 extern int64 rk_audit_log_write(const RkLogEntry *entry);
 extern bool rk_audit_log_is_half_restored(void);
 
+/* who_records.c: who acted, stored once */
+extern void rk_audit_who_records_init(void);
+extern Jsonb *rk_audit_who_describe(const RkWho *who);
+extern int64 rk_audit_who_record_find(const RkWho *who, Oid leaf);
+extern void rk_audit_who_record_remember(const RkWho *who, Oid leaf, int64 id);
+
+/* leaf_insert.c: finished tuples into a leaf and its indexes */
+extern void rk_audit_leaf_insert(Relation leaf, TupleDesc desc, AttrNumber constant,
+								 HeapTuple *tuples, int count);
+
 /* capture.c: row changes become entries */
 extern int	rk_audit_consumer;
 extern bool rk_audit_dictionary_find(Oid root, int32 *table_id);
@@ -104,9 +126,14 @@ extern void rk_audit_enable_init(void);
 extern void rk_audit_check_table(Oid root, bool audited);
 extern void rk_audit_options_store(Oid root, const RkAuditOptions *options);
 
+/* ddl_describe.c: what is said of a command */
+extern Jsonb *rk_audit_detail(const char *key, const char *value,...);
+extern bool rk_audit_has_subcommand(List *subcommands, const char *wanted);
+extern Jsonb *rk_audit_describe_alter(const RkDdlCommand *command, Oid root);
+extern const char *rk_audit_rewrite_reason(int reason);
+
 /* ddl_events.c: what happens to audited tables as objects */
 extern void rk_audit_ddl_init(void);
-extern Jsonb *rk_audit_detail(const char *key, const char *value,...);
 extern int64 rk_audit_event(Oid root, char action, Jsonb *detail);
 extern void rk_audit_partitions_reconcile(Oid root, bool log);
 extern void rk_audit_partitions_forget(Oid root);

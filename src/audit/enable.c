@@ -116,7 +116,7 @@ rk_audit_check_table(Oid root, bool audited)
 	(void) rk_audit_key_create(RelationGetDescr(rel), key, nkeys);
 	relation_close(rel, NoLock);
 
-	foreach(lc, rk_partition_tree(root, AccessShareLock))
+	foreach(lc, rk_relation_tree(root, AccessShareLock))
 	{
 		Relation	partition = relation_open(lfirst_oid(lc), NoLock);
 

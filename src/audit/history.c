@@ -94,7 +94,7 @@ follow_forward(RkHistory *history, Jsonb *key, int64 id)
 		}
 		for (; i < life->count; i++)
 		{
-			RkHistoryEntry	   *entry = &life->entries[i];
+			RkHistoryEntry *entry = &life->entries[i];
 
 			if (entry->taken || entry->action == RK_LOG_INSERT ||
 				entry->action == RK_LOG_KEY_LINK)
@@ -126,7 +126,7 @@ follow_backward(RkHistory *history, Jsonb *key, int64 id)
 			return;
 		for (int i = life->count - 1; i >= 0; i--)
 		{
-			RkHistoryEntry	   *entry = &life->entries[i];
+			RkHistoryEntry *entry = &life->entries[i];
 
 			if (entry->id >= id)
 				continue;
@@ -159,7 +159,7 @@ take_history(RkHistory *history, RkKeyEntries *asked)
 		asked->entries[i].taken = asked->entries[i].action != RK_LOG_KEY_LINK;
 	for (int i = 0; i < asked->count; i++)
 	{
-		RkHistoryEntry	   *entry = &asked->entries[i];
+		RkHistoryEntry *entry = &asked->entries[i];
 		Jsonb	   *key;
 
 		if (entry->action == RK_LOG_KEY_LINK)
@@ -176,7 +176,7 @@ put_history(ReturnSetInfo *result, RkHistory *history)
 {
 	List	   *taken = NIL;
 	int			count = 0;
-	RkHistoryEntry	   *entries;
+	RkHistoryEntry *entries;
 	ListCell   *lc;
 
 	foreach(lc, history->keys)
@@ -256,7 +256,7 @@ put_history_of(FunctionCallInfo fcinfo, RkHistory *history, char **texts)
 
 	rk_audit_log_open(history);
 	asked = rk_audit_log_read(history, rk_audit_key_encode(history, values),
-							 rk_audit_key_hash(history->key, values));
+							  rk_audit_key_hash(history->key, values));
 	take_history(history, asked);
 	put_history((ReturnSetInfo *) fcinfo->resultinfo, history);
 	rk_audit_log_close(history);
@@ -288,7 +288,7 @@ Datum
 rowkeeper_audit_history(PG_FUNCTION_ARGS)
 {
 	Oid			target = get_target(fcinfo);
-	RkHistory		history;
+	RkHistory	history;
 	char	  **texts;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
@@ -314,7 +314,7 @@ Datum
 rowkeeper_audit_history_key(PG_FUNCTION_ARGS)
 {
 	Oid			target = get_target(fcinfo);
-	RkHistory		history;
+	RkHistory	history;
 	Jsonb	   *key;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);

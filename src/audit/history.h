@@ -12,6 +12,7 @@
 
 #include "nodes/execnodes.h"
 #include "utils/array.h"
+#include "utils/hsearch.h"
 
 typedef struct RkLogLeaf
 {
@@ -57,14 +58,14 @@ typedef struct RkHistory
 	List	   *leaves;			/* of RkLogLeaf */
 	List	   *keys;			/* of RkKeyEntries, as they were read */
 	List	   *names;			/* of the table, over time */
-	List	   *whos;			/* who-records, the last read first */
+	HTAB	   *whos;			/* who-records that were read */
 } RkHistory;
 
 /* history_key.c */
 extern char **rk_audit_key_of_arguments(const RkHistory *history, FunctionCallInfo fcinfo);
 extern char **rk_audit_key_of_array(const RkHistory *history, ArrayType *array);
 extern char **rk_audit_key_of_jsonb(const RkHistory *history, Jsonb *key);
-extern void rk_audit_key_refuse(const RkHistory *history, const char *message) pg_attribute_noreturn();
+RK_NORETURN extern void rk_audit_key_refuse(const RkHistory *history, const char *message);
 extern Datum *rk_audit_key_values(const RkHistory *history, char **texts);
 extern Jsonb *rk_audit_key_encode(const RkHistory *history, const Datum *values);
 extern bool rk_audit_key_hash_stored(const RkHistory *history, Jsonb *key, int32 *hash);

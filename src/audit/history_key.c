@@ -273,7 +273,7 @@ rk_audit_key_values(const RkHistory *history, char **texts)
 	return values;
 }
 
-RK_NORETURN static void
+void
 rk_audit_key_refuse(const RkHistory *history, const char *message)
 {
 	ereport(ERROR,
@@ -288,9 +288,9 @@ check_key_count(const RkHistory *history, int count)
 {
 	if (count != history->key_count)
 		rk_audit_key_refuse(history, psprintf("%d key %s given, the primary key has %d %s",
-									 count, count == 1 ? "value" : "values",
-									 history->key_count,
-									 history->key_count == 1 ? "column" : "columns"));
+											  count, count == 1 ? "value" : "values",
+											  history->key_count,
+											  history->key_count == 1 ? "column" : "columns"));
 }
 
 /* The texts of a key from the log, whose columns may have been renamed since. */
@@ -400,7 +400,7 @@ text_of_value(Datum value, Oid type)
 	return OidOutputFunctionCall(output, value);
 }
 
-char **
+char	  **
 rk_audit_key_of_array(const RkHistory *history, ArrayType *array)
 {
 	TypeCacheEntry *type = lookup_type_cache(ARR_ELEMTYPE(array), 0);
@@ -418,7 +418,7 @@ rk_audit_key_of_array(const RkHistory *history, ArrayType *array)
 	return texts;
 }
 
-char **
+char	  **
 rk_audit_key_of_arguments(const RkHistory *history, FunctionCallInfo fcinfo)
 {
 	char	  **texts = palloc0(history->key_count * sizeof(char *));
@@ -464,7 +464,7 @@ texts_of_scalar(const RkHistory *history, Jsonb *key)
 }
 
 /* An object, or a scalar where the key has one column. */
-char **
+char	  **
 rk_audit_key_of_jsonb(const RkHistory *history, Jsonb *key)
 {
 	if (JB_ROOT_IS_SCALAR(key))

@@ -22,6 +22,7 @@
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/hsearch.h"
 #include "utils/inet.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -50,10 +51,16 @@ typedef struct TableName
 	Name		name;
 } TableName;
 
+/* A who-record belongs to the entries of its own leaf. */
+typedef struct WhoKey
+{
+	RkLogLeaf  *leaf;
+	int64		id;
+} WhoKey;
+
 typedef struct WhoRecord
 {
-	RkLogLeaf	   *leaf;
-	int64		id;
+	WhoKey		key;
 	Jsonb	   *data;			/* NULL: not found */
 } WhoRecord;
 
@@ -104,7 +111,7 @@ open_leaves(RkHistory *history, Oid parent_oid)
 	{
 		Oid			child = partitions->oids[i];
 		Relation	rel;
-		RkLogLeaf	   *leaf;
+		RkLogLeaf  *leaf;
 
 		if (!partitions->is_leaf[i])
 		{
@@ -168,7 +175,7 @@ jsonb_column(RkLogLeaf *leaf, AttrNumber number)
 static void
 add_entry(RkKeyEntries *found, RkLogLeaf *leaf, Jsonb *record_id)
 {
-	RkHistoryEntry	   *entry;
+	RkHistoryEntry *entry;
 	bool		isnull;
 	Datum		tenant;
 
@@ -214,7 +221,7 @@ rk_audit_log_read(RkHistory *history, Jsonb *key, int32 hash)
 	found->key = key;
 	foreach(lc, history->leaves)
 	{
-		RkLogLeaf	   *leaf = lfirst(lc);
+		RkLogLeaf  *leaf = lfirst(lc);
 		IndexScanDesc scan = begin_probe(leaf, history->table_id, hash);
 
 		while (index_getnext_slot(scan, ForwardScanDirection, leaf->slot))
@@ -257,20 +264,16 @@ read_who(RkLogLeaf *leaf, int64 id)
 static Jsonb *
 find_who(RkHistory *history, const RkHistoryEntry *entry)
 {
+	WhoKey		key;
 	WhoRecord  *who;
-	ListCell   *lc;
+	bool		found;
 
-	foreach(lc, history->whos)
-	{
-		who = lfirst(lc);
-		if (who->id == entry->who && who->leaf == entry->leaf)
-			return who->data;
-	}
-	who = palloc(sizeof(WhoRecord));
-	who->id = entry->who;
-	who->leaf = entry->leaf;
-	who->data = read_who(entry->leaf, entry->who);
-	history->whos = lcons(who, history->whos);
+	memset(&key, 0, sizeof(key));	/* padding is hashed as well */
+	key.leaf = entry->leaf;
+	key.id = entry->who;
+	who = hash_search(history->whos, &key, HASH_ENTER, &found);
+	if (!found)
+		who->data = read_who(entry->leaf, entry->who);
 	return who->data;
 }
 
@@ -327,8 +330,16 @@ find_name(RkHistory *history, int64 id)
 void
 rk_audit_log_open(RkHistory *history)
 {
+	HASHCTL		control = {
+		.keysize = sizeof(WhoKey),
+		.entrysize = sizeof(WhoRecord),
+		.hcxt = CurrentMemoryContext
+	};
+
 	open_leaves(history, rk_audit_log_relation("log"));
 	read_names(history);
+	history->whos = hash_create("rowkeeper history", 32, &control,
+								HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
 /* Close it; the locks stay until the transaction ends. */
@@ -339,7 +350,7 @@ rk_audit_log_close(RkHistory *history)
 
 	foreach(lc, history->leaves)
 	{
-		RkLogLeaf	   *leaf = lfirst(lc);
+		RkLogLeaf  *leaf = lfirst(lc);
 
 		ExecDropSingleTupleTableSlot(leaf->slot);
 		index_close(leaf->index, NoLock);

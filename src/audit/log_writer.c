@@ -14,31 +14,18 @@
  * No partition is ever made here. Where the week has no leaf, or its leaf is
  * being detached, the entry goes to the overflow leaf with class NULL, and
  * maintain() moves it later.
- *
- * Who acted is stored once, as a record of its own in the same leaf, so that
- * retention drops both together. A backend refers to a record again only if
- * it sees it for sure: it was written by a transaction of its own that
- * committed, or by this one in a subtransaction that still stands.
  */
 #include "audit/audit.h"
 
-#include "access/genam.h"
-#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/index.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
-#include "executor/executor.h"
-#include "miscadmin.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -46,9 +33,6 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#define BULK_TUPLES 100			/* from here on a bulk-insert state pays */
-#define CHUNK_TUPLES 256			/* handed to one multi-insert */
-#define MAX_WHO_RECORDS 1024
 
 /* The columns of a log row; the first seven are fixed and NOT NULL. */
 enum
@@ -69,24 +53,7 @@ typedef struct LogFixed
 	char		action;
 } LogFixed;
 
-/* A who-record that may be referred to again. */
-typedef struct WhoRecordKey
-{
-	const RkWho *who;
-	Oid			leaf;
-} WhoRecordKey;
-
-typedef struct WhoRecord
-{
-	WhoRecordKey key;
-	int64		id;
-	SubTransactionId subid;		/* 0: its transaction committed */
-} WhoRecord;
-
 static TupleDesc log_desc = NULL;
-static HTAB *who_records = NULL;
-static uint64 who_records_generation = 0;
-static int	unsettled_who_records = 0;	/* those of this transaction */
 
 /* ---- forming tuples ---- */
 
@@ -188,7 +155,7 @@ find_overflow(void)
 
 /* One of these was altered, dropped or made anew. */
 static void
-forget_known(Oid relid)
+forget_known(Datum arg, Oid relid)
 {
 	if (relid == InvalidOid || relid == known.sequence ||
 		relid == known.overflow || relid == known.class_table)
@@ -280,220 +247,6 @@ rk_audit_log_write(const RkLogEntry *log_entry)
 	return ((LogFixed *) GETSTRUCT(entry.tuple))->id;
 }
 
-/* ---- who-records ---- */
-
-static void
-push_text(JsonbParseState **state, const char *key, const char *value)
-{
-	JsonbValue	k = {.type = jbvString};
-	JsonbValue	v = {.type = jbvString};
-
-	if (value == NULL || value[0] == '\0')
-		return;
-	k.val.string.val = (char *) key;
-	k.val.string.len = strlen(key);
-	v.val.string.val = (char *) value;
-	v.val.string.len = strlen(value);
-	pushJsonbValue(state, WJB_KEY, &k);
-	pushJsonbValue(state, WJB_VALUE, &v);
-}
-
-/* The context that was set, with what the session itself adds to it. */
-static void
-push_context(JsonbParseState **state, const RkWho *who)
-{
-	JsonbValue	key = {.type = jbvString,.val.string = {7, "context"}};
-
-	if (who->context == NULL && !who->replica)
-		return;
-	pushJsonbValue(state, WJB_KEY, &key);
-	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
-	if (who->context != NULL)
-	{
-		JsonbIterator *it = JsonbIteratorInit(&who->context->root);
-		JsonbValue	value;
-		JsonbIteratorToken token = JsonbIteratorNext(&it, &value, true);
-
-		/* the object's members, without its own braces */
-		while ((token = JsonbIteratorNext(&it, &value, true)) == WJB_KEY ||
-			   token == WJB_VALUE)
-			pushJsonbValue(state, token, &value);
-	}
-	if (who->replica)
-		push_text(state, "session_replication_role", "replica");
-	pushJsonbValue(state, WJB_END_OBJECT, NULL);
-}
-
-static const char *
-client_address(void)
-{
-	LOCAL_FCINFO(fcinfo, 0);
-	Datum		address;
-
-	InitFunctionCallInfoData(*fcinfo, NULL, 0, InvalidOid, NULL, NULL);
-	address = inet_client_addr(fcinfo);
-	return fcinfo->isnull ? NULL
-		: DatumGetCString(DirectFunctionCall1(inet_out, address));
-}
-
-static Jsonb *
-describe_who(const RkWho *who)
-{
-	JsonbParseState *state = NULL;
-	char	   *db_user = GetUserNameFromId(who->session_user, true);
-
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_text(&state, "actor", who->actor != NULL ? who->actor : db_user);
-	push_text(&state, "actor_source", who->actor_source);
-	push_text(&state, "db_user", db_user);
-	push_text(&state, "db_role", GetUserNameFromId(who->role, true));
-	push_text(&state, "client_addr", client_address());
-	push_text(&state, "application_name", who->application_name);
-	push_context(&state, who);
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
-}
-
-static void
-create_who_cache(void)
-{
-	HASHCTL		control = {
-		.keysize = sizeof(WhoRecordKey),
-		.entrysize = sizeof(WhoRecord),
-		.hcxt = TopMemoryContext	/* as long as the interned RkWho */
-	};
-
-	who_records = hash_create("rowkeeper who-records", 64, &control,
-							  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	who_records_generation = rk_who_generation;
-}
-
-/*
- * The id of the who-record for this leaf; where there is none yet, *tuple is
- * a new one to be written with the entries that refer to it.
- */
-static int64
-who_record_id(const RkWho *who, Oid leaf, int16 klass, HeapTuple *tuple)
-{
-	WhoRecordKey key;
-	WhoRecord  *record;
-	bool		found;
-
-	memset(&key, 0, sizeof(key));
-	key.who = who;
-	key.leaf = leaf;
-
-	if (who_records != NULL && who_records_generation != rk_who_generation)
-	{
-		hash_destroy(who_records);
-		who_records = NULL;
-		unsettled_who_records = 0;
-	}
-	if (who_records == NULL)
-		create_who_cache();
-
-	*tuple = NULL;
-	record = hash_search(who_records, &key, HASH_FIND, NULL);
-	if (record == NULL)
-	{
-		int64		id = draw_id_block();
-		RkLogEntry	entry = {
-			.action = RK_LOG_WHO,.klass = klass,
-			.key_hash = (int32) (id & PG_INT32_MAX),
-			.new_data = describe_who(who)
-		};
-
-		*tuple = form_log_tuple(&entry);
-		record = hash_search(who_records, &key, HASH_ENTER, &found);
-		record->id = id;
-		record->subid = GetCurrentSubTransactionId();
-		unsettled_who_records++;
-	}
-	return record->id;
-}
-
-static void
-forget_who_records(bool (*doomed) (const WhoRecord *record, Oid id), Oid id)
-{
-	HASH_SEQ_STATUS scan;
-	WhoRecord  *record;
-
-	if (who_records == NULL)
-		return;
-	hash_seq_init(&scan, who_records);
-	while ((record = hash_seq_search(&scan)) != NULL)
-		if (doomed(record, id))
-			hash_search(who_records, &record->key, HASH_REMOVE, NULL);
-}
-
-static bool
-is_unsettled(const WhoRecord *record, Oid unused)
-{
-	return record->subid != InvalidSubTransactionId;
-}
-
-static bool
-is_of_subtransaction(const WhoRecord *record, Oid subid)
-{
-	return record->subid == subid;
-}
-
-static bool
-is_of_leaf(const WhoRecord *record, Oid leaf)
-{
-	return leaf == InvalidOid || record->key.leaf == leaf;
-}
-
-/* Hand the records of a committed (sub)transaction to its parent. */
-static void
-reparent_who_records(SubTransactionId from, SubTransactionId to)
-{
-	HASH_SEQ_STATUS scan;
-	WhoRecord  *record;
-
-	hash_seq_init(&scan, who_records);
-	while ((record = hash_seq_search(&scan)) != NULL)
-		if (record->subid == from)
-			record->subid = to;
-}
-
-static void
-settle_who_records(XactEvent event, void *arg)
-{
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
-		event != XACT_EVENT_PREPARE)
-		return;
-
-	if (unsettled_who_records > 0 && who_records != NULL)
-	{
-		if (event != XACT_EVENT_COMMIT)
-			forget_who_records(is_unsettled, InvalidOid);
-		else if (hash_get_num_entries(who_records) > MAX_WHO_RECORDS)
-			forget_who_records(is_of_leaf, InvalidOid);
-		else
-			reparent_who_records(TopSubTransactionId, InvalidSubTransactionId);
-	}
-	unsettled_who_records = 0;
-}
-
-static void
-settle_sub_who_records(SubXactEvent event, SubTransactionId subid,
-					   SubTransactionId parent, void *arg)
-{
-	if (unsettled_who_records == 0 || who_records == NULL)
-		return;
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		forget_who_records(is_of_subtransaction, subid);
-	else if (event == SUBXACT_EVENT_COMMIT_SUB)
-		reparent_who_records(subid, parent);
-}
-
-static void
-forget_relation(Datum arg, Oid relid)
-{
-	forget_known(relid);
-	forget_who_records(is_of_leaf, relid);
-}
-
 /* ---- the leaf ---- */
 
 /* The partition of a class table that holds a moment, or InvalidOid. */
@@ -562,191 +315,6 @@ open_leaf(int16 klass, TimestampTz now, bool *overflow)
 
 /* ---- writing ---- */
 
-#define MAX_LEAF_INDEXES 16
-
-typedef struct LeafIndex
-{
-	Relation	rel;
-	IndexInfo  *info;
-	ExprState  *predicate;		/* NULL: every row is in it */
-	bool		by_block;		/* one row of a block stands for all of a flush */
-} LeafIndex;
-
-typedef struct LeafInsert
-{
-	Relation	leaf;
-	LeafIndex	indexes[MAX_LEAF_INDEXES];
-	int			nindexes;
-	EState	   *estate;			/* NULL: no index has an expression */
-	BulkInsertState bulk;		/* NULL for a few tuples */
-	int			options;
-	CommandId	command;
-} LeafInsert;
-
-/*
- * All rows of a flush have one changed_at, so for a block-range index on
- * nothing else the first row of each block says what the others would.
- */
-static bool
-is_by_block(const IndexInfo *info)
-{
-	return info->ii_Am == BRIN_AM_OID &&
-		info->ii_NumIndexAttrs == 1 &&
-		info->ii_IndexAttrNumbers[0] == LOG_CHANGED_AT + 1;
-}
-
-/* Open the leaf's indexes, users' own included. */
-static void
-open_indexes(LeafInsert *insert)
-{
-	List	   *oids = RelationGetIndexList(insert->leaf);
-	ListCell   *lc;
-
-	insert->nindexes = 0;
-	insert->estate = NULL;
-	if (list_length(oids) > MAX_LEAF_INDEXES)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("partition \"%s\" of the audit log has more than %d indexes",
-						RelationGetRelationName(insert->leaf), MAX_LEAF_INDEXES)));
-	foreach(lc, oids)
-	{
-		LeafIndex  *index = &insert->indexes[insert->nindexes++];
-
-		index->rel = index_open(lfirst_oid(lc), RowExclusiveLock);
-		index->info = BuildIndexInfo(index->rel);
-		index->by_block = is_by_block(index->info);
-		index->predicate = NULL;
-		if ((index->info->ii_Predicate != NIL || index->info->ii_Expressions != NIL) &&
-			insert->estate == NULL)
-			insert->estate = CreateExecutorState();
-		if (index->info->ii_Predicate != NIL)
-			index->predicate = ExecPrepareQual(index->info->ii_Predicate, insert->estate);
-	}
-	list_free(oids);
-}
-
-static bool
-satisfies(LeafInsert *insert, ExprState *predicate, TupleTableSlot *slot)
-{
-	ExprContext *context = GetPerTupleExprContext(insert->estate);
-
-	context->ecxt_scantuple = slot;
-	return ExecQual(predicate, context);
-}
-
-static void
-insert_into_indexes(LeafInsert *insert, TupleTableSlot *slot, BlockNumber previous_block)
-{
-	Datum		values[INDEX_MAX_KEYS];
-	bool		nulls[INDEX_MAX_KEYS];
-
-	for (int i = 0; i < insert->nindexes; i++)
-	{
-		LeafIndex  *index = &insert->indexes[i];
-
-		if (!index->info->ii_ReadyForInserts ||
-			(index->by_block && ItemPointerGetBlockNumber(&slot->tts_tid) == previous_block) ||
-			(index->predicate != NULL && !satisfies(insert, index->predicate, slot)))
-			continue;
-		if (insert->estate != NULL)
-			GetPerTupleExprContext(insert->estate)->ecxt_scantuple = slot;
-		FormIndexDatum(index->info, slot, insert->estate, values, nulls);
-		(void) index_insert(index->rel, values, nulls, &slot->tts_tid, insert->leaf,
-							index->info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-							false, index->info);
-	}
-	if (insert->estate != NULL)
-		ResetPerTupleExprContext(insert->estate);
-}
-
-static void
-begin_insert(LeafInsert *insert, Relation leaf, int count)
-{
-	if (RelationGetNumberOfAttributes(leaf) != LOG_COLUMNS)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("partition \"%s\" of the audit log has other columns than the log",
-						RelationGetRelationName(leaf))));
-	insert->leaf = leaf;
-	insert->command = GetCurrentCommandId(true);
-	open_indexes(insert);
-	if (count >= BULK_TUPLES)
-	{
-		/* Append: not into the remnants that older pages have left over. */
-		insert->bulk = GetBulkInsertState();
-		insert->options = TABLE_INSERT_SKIP_FSM;
-	}
-	else
-	{
-		insert->bulk = NULL;
-		insert->options = 0;
-	}
-}
-
-/*
- * Slots for finished tuples, kept for the session: making them anew would
- * cost more than the rest of a small flush. They are of our own descriptor,
- * which nothing reference-counts.
- */
-static TupleTableSlot **
-get_slots(int count)
-{
-	static TupleTableSlot *slots[CHUNK_TUPLES];
-	static int	made = 0;
-
-	if (made < count)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		while (made < count)
-			slots[made++] = MakeSingleTupleTableSlot(get_log_desc(), &TTSOpsHeapTuple);
-		MemoryContextSwitchTo(old);
-	}
-	return slots;
-}
-
-/* Insert up to CHUNK_TUPLES. */
-static void
-insert_tuples(LeafInsert *insert, HeapTuple *tuples, int count)
-{
-	TupleTableSlot **slots = get_slots(count);
-
-	for (int i = 0; i < count; i++)
-		ExecStoreHeapTuple(tuples[i], slots[i], false);
-	if (count == 1)
-		table_tuple_insert(insert->leaf, slots[0], insert->command, insert->options, insert->bulk);
-	else
-		table_multi_insert(insert->leaf, slots, count, insert->command, insert->options, insert->bulk);
-
-	for (int i = 0; i < count; i++)
-	{
-		insert_into_indexes(insert, slots[i],
-							i == 0 ? InvalidBlockNumber
-							: ItemPointerGetBlockNumber(&slots[i - 1]->tts_tid));
-		if (i > 0)
-			ExecClearTuple(slots[i - 1]);
-	}
-	ExecClearTuple(slots[count - 1]);
-}
-
-static void
-end_insert(LeafInsert *insert)
-{
-	if (insert->bulk != NULL)
-	{
-		table_finish_bulk_insert(insert->leaf, insert->options);
-		FreeBulkInsertState(insert->bulk);
-	}
-	for (int i = 0; i < insert->nindexes; i++)
-	{
-		rk_index_insert_cleanup(insert->indexes[i].rel, insert->indexes[i].info);
-		index_close(insert->indexes[i].rel, NoLock);
-	}
-	if (insert->estate != NULL)
-		FreeExecutorState(insert->estate);
-}
-
 /* Complete a formed tuple; returns it, or a copy where its shape changes. */
 static HeapTuple
 complete_tuple(HeapTuple tuple, int64 id, TimestampTz now, int64 who, bool overflow)
@@ -767,6 +335,18 @@ complete_tuple(HeapTuple tuple, int64 id, TimestampTz now, int64 who, bool overf
 	return tuple;
 }
 
+static HeapTuple
+form_who_record(const RkWho *who, int64 id, int16 klass)
+{
+	RkLogEntry	record = {
+		.action = RK_LOG_WHO,.klass = klass,
+		.key_hash = (int32) (id & PG_INT32_MAX),
+		.new_data = rk_audit_who_describe(who)
+	};
+
+	return form_log_tuple(&record);
+}
+
 /* Write the entries of one class. */
 static void
 write_class(int16 klass, RkEntry *entries, int count)
@@ -780,7 +360,6 @@ write_class(int16 klass, RkEntry *entries, int count)
 	int64		who_id = 0;
 	int64		next_id = 0;
 	int			ids_left = 0;
-	LeafInsert	insert;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -788,12 +367,15 @@ write_class(int16 klass, RkEntry *entries, int count)
 			continue;
 		if (entries[i].who != who)
 		{
-			HeapTuple	record;
-
 			who = entries[i].who;
-			who_id = who_record_id(who, RelationGetRelid(leaf), klass, &record);
-			if (record != NULL)
-				tuples[ntuples++] = complete_tuple(record, who_id, now, 0, overflow);
+			who_id = rk_audit_who_record_find(who, RelationGetRelid(leaf));
+			if (who_id == 0)
+			{
+				who_id = draw_id_block();
+				rk_audit_who_record_remember(who, RelationGetRelid(leaf), who_id);
+				tuples[ntuples++] = complete_tuple(form_who_record(who, who_id, klass),
+												   who_id, now, 0, overflow);
+			}
 		}
 		if (ids_left == 0)
 		{
@@ -804,10 +386,7 @@ write_class(int16 klass, RkEntry *entries, int count)
 		tuples[ntuples++] = complete_tuple(entries[i].tuple, next_id++, now, who_id, overflow);
 	}
 
-	begin_insert(&insert, leaf, ntuples);
-	for (int done = 0; done < ntuples; done += CHUNK_TUPLES)
-		insert_tuples(&insert, tuples + done, Min(CHUNK_TUPLES, ntuples - done));
-	end_insert(&insert);
+	rk_audit_leaf_insert(leaf, get_log_desc(), LOG_CHANGED_AT + 1, tuples, ntuples);
 	table_close(leaf, NoLock);
 	pfree(tuples);
 }
@@ -841,7 +420,6 @@ rk_audit_log_flush(RkEntry *entries, int count)
 void
 rk_audit_writer_init(void)
 {
-	RegisterXactCallback(settle_who_records, NULL);
-	RegisterSubXactCallback(settle_sub_who_records, NULL);
-	CacheRegisterRelcacheCallback(forget_relation, (Datum) 0);
+	CacheRegisterRelcacheCallback(forget_known, (Datum) 0);
+	rk_audit_who_records_init();
 }

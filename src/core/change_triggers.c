@@ -26,7 +26,7 @@
 
 /* The root and all its partitions, locked. */
 List *
-rk_partition_tree(Oid root, LOCKMODE lockmode)
+rk_relation_tree(Oid root, LOCKMODE lockmode)
 {
 	return find_all_inheritors(root, lockmode, NULL);
 }
@@ -225,7 +225,7 @@ bool
 rk_changes_set(FunctionCallInfo fcinfo, Oid relid, const char *consumer,
 			   const char *options, bool replica)
 {
-	List	   *tree = rk_partition_tree(relid, AccessShareLock);
+	List	   *tree = rk_relation_tree(relid, AccessShareLock);
 	Relation	rel = table_open(relid, AccessShareLock);
 	char	   *before = rk_trigger_options(rk_changes_trigger(rel), consumer);
 	bool		changed = before == NULL || strcmp(before, options) != 0;
@@ -251,7 +251,7 @@ rk_changes_repair(Oid root, bool replica)
 {
 	ListCell   *lc;
 
-	foreach(lc, rk_partition_tree(root, AccessShareLock))
+	foreach(lc, rk_relation_tree(root, AccessShareLock))
 	{
 		Oid			relid = lfirst_oid(lc);
 		char		flush = trigger_state(relid, RK_FLUSH_TRIGGER);
@@ -278,7 +278,7 @@ rk_flush_triggers_drop(FunctionCallInfo fcinfo, Oid relid)
 {
 	ListCell   *lc;
 
-	foreach(lc, rk_partition_tree(relid, AccessShareLock))
+	foreach(lc, rk_relation_tree(relid, AccessShareLock))
 		drop_trigger(fcinfo, lfirst_oid(lc), RK_FLUSH_TRIGGER);
 }
 
@@ -296,7 +296,7 @@ rk_changes_unset(FunctionCallInfo fcinfo, Oid relid, const char *consumer)
 	if (rk_changes_options(relid, consumer) == NULL)
 		return false;
 
-	check_no_pending_events(rk_partition_tree(relid, AccessShareLock));
+	check_no_pending_events(rk_relation_tree(relid, AccessShareLock));
 	arguments = merge_arguments(relid, consumer, NULL);
 	if (arguments != NIL)
 	{

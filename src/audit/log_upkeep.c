@@ -1,0 +1,358 @@
+/*
+ * log_upkeep.c
+ *
+ * What maintain() does with the log: leaves that are older than their class is
+ * kept go, as a whole and without a trace, and entries that had no leaf when
+ * they were written are moved to where they belong.
+ */
+#include "audit/audit.h"
+
+#include "access/xact.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+/* ---- retention ---- */
+
+#define LOCK_PATIENCE_MS 20		/* others queue behind an attempt so long */
+#define LOCK_ATTEMPTS 50
+
+/*
+ * One attempt to lock a class and a leaf of it against everybody. Writers
+ * queue behind a waiting lock, so an attempt is short and repeated.
+ */
+static bool
+try_lock_leaf(Oid parent, Oid leaf)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool locked = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		int			level = NewGUCNestLevel();
+
+		(void) set_config_option("lock_timeout", CppAsString2(LOCK_PATIENCE_MS),
+								 PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+		LockRelationOid(parent, AccessExclusiveLock);
+		LockRelationOid(leaf, AccessExclusiveLock);
+		AtEOXact_GUC(true, level);
+		ReleaseCurrentSubTransaction();
+		locked = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ReThrowError(error);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return locked;
+}
+
+static void
+drop_leaf(Oid parent, Oid leaf)
+{
+	char	   *parent_name = rk_relation_name(parent);
+	char	   *leaf_name = rk_relation_name(leaf);
+
+	for (int i = 0; !try_lock_leaf(parent, leaf); i++)
+	{
+		if (i == LOCK_ATTEMPTS)
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("could not lock %s to drop it", leaf_name),
+					 errdetail("Other sessions read or write the audit log all the time."),
+					 errhint("The next run tries again.")));
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep((20 + i) * 1000L);
+	}
+	(void) rk_run(rk_extension_owner(),
+				  psprintf("ALTER TABLE %s DETACH PARTITION %s; DROP TABLE %s",
+						   parent_name, leaf_name, leaf_name));
+}
+
+/* Everything before this moment is past the class's retention. */
+static TimestampTz
+retention_limit(const Interval *keep)
+{
+	Oid			types[1] = {INTERVALOID};
+	Datum		values[1] = {IntervalPGetDatum(keep)};
+	bool		isnull;
+
+	return DatumGetTimestampTz(rk_fetch(rk_extension_owner(),
+										"SELECT pg_catalog.clock_timestamp() - $1",
+										1, types, values, NULL, &isnull));
+}
+
+static Oid
+find_expired_leaf(Oid parent, const Interval *keep)
+{
+	TimestampTz limit = retention_limit(keep);
+	ListCell   *lc;
+
+	foreach(lc, find_inheritance_children(parent, NoLock))
+	{
+		TimestampTz from;
+		TimestampTz to;
+
+		if (rk_audit_leaf_bounds(lfirst_oid(lc), &from, &to) && to <= limit)
+			return lfirst_oid(lc);
+	}
+	return InvalidOid;
+}
+
+/*
+ * Drop one leaf that is wholly older than its class is kept; returns how many
+ * were dropped, and whether there may be more. One a transaction, because the
+ * locks (ACCESS EXCLUSIVE on the class and the leaf) are held until it ends.
+ */
+int64
+rk_audit_maintain_retention(bool *more)
+{
+	ListCell   *lc;
+
+	*more = false;
+	if (!OidIsValid(rk_audit_log_relation("log")))
+		return 0;
+	foreach(lc, rk_audit_classes())
+	{
+		RkRetentionClass *klass = lfirst(lc);
+		Oid			parent = rk_audit_class_table(klass->klass);
+		Oid			leaf = InvalidOid;
+
+		if (klass->keep != NULL && OidIsValid(parent))
+			leaf = find_expired_leaf(parent, klass->keep);
+		if (OidIsValid(leaf))
+		{
+			drop_leaf(parent, leaf);
+			*more = true;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+/* ---- overflow ---- */
+
+/* What is moved at once: entries of one table and one week. */
+typedef struct OverflowGroup
+{
+	int32		table_id;
+	TimestampTz week;
+} OverflowGroup;
+
+static List *
+find_overflow_groups(Oid owner)
+{
+	MemoryContext context = CurrentMemoryContext;
+	RkIdentity	saved;
+	List	   *groups = NIL;
+
+	rk_identity_assume(&saved, owner, false);
+	SPI_connect();
+	if (SPI_execute("SELECT DISTINCT table_id, pg_catalog.date_trunc('week', changed_at, 'UTC') "
+					"FROM rowkeeper_log.log_overflow WHERE action <> 'w'",
+					false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the overflow of the audit log");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		OverflowGroup *group = palloc(sizeof(OverflowGroup));
+		bool		isnull;
+
+		group->table_id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
+													  SPI_tuptable->tupdesc, 1, &isnull));
+		group->week = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[i],
+														SPI_tuptable->tupdesc, 2, &isnull));
+		groups = lappend(groups, group);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	rk_identity_restore(&saved);
+	return groups;
+}
+
+/*
+ * The class of a table's entries, which they could not keep in the overflow:
+ * what its audit says now; where there is none any more, what its last entry
+ * before it was dropped has; else the one that is kept for ever.
+ */
+static int16
+class_of_table(Oid owner, int32 table_id)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(table_id)};
+	bool		isnull;
+	Datum		found;
+	Jsonb	   *options = NULL;
+	Oid			relid;
+
+	found = rk_fetch(owner,
+					 "SELECT c.oid FROM rowkeeper_log.tables t JOIN pg_catalog.pg_class c ON c.oid = t.relation "
+					 "WHERE t.table_id = $1 AND t.to_id IS NULL",
+					 1, types, values, NULL, &isnull);
+	relid = isnull ? InvalidOid : DatumGetObjectId(found);
+	if (OidIsValid(relid))
+		options = rk_changes_options(relid, "audit");
+
+	if (options != NULL)
+	{
+		types[0] = JSONBOID;
+		values[0] = JsonbPGetDatum(options);
+		found = rk_fetch(owner,
+						 "SELECT class FROM rowkeeper_log.classes "
+						 "WHERE keep IS NOT DISTINCT FROM ($1 ->> 'keep')::interval",
+						 1, types, values, NULL, &isnull);
+	}
+	else
+		found = rk_fetch(owner,
+						 "SELECT class FROM rowkeeper_log.log WHERE table_id = $1 AND class IS NOT NULL "
+						 "AND action <> 'x' ORDER BY changed_at DESC LIMIT 1",
+						 1, types, values, NULL, &isnull);
+	return isnull ? 0 : DatumGetInt16(found);
+}
+
+/*
+ * Move a group into its leaf with copies of the who-records it refers to. A
+ * copy gets a time within the leaf's week; the record's own time says nothing.
+ */
+static int64
+move_overflow_group(Oid owner, const OverflowGroup *group)
+{
+	int16		klass = class_of_table(owner, group->table_id);
+	char	   *leaf = rk_relation_name(rk_audit_leaf_ensure(klass, group->week));
+	Oid			types[4] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT2OID};
+	Datum		values[4] = {
+		Int32GetDatum(group->table_id), TimestampTzGetDatum(group->week),
+		TimestampTzGetDatum(group->week + RK_LOG_WEEK), Int16GetDatum(klass)
+	};
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql,
+					 "WITH moved AS ("
+					 "  DELETE FROM rowkeeper_log.log_overflow"
+					 "  WHERE table_id = $1 AND changed_at >= $2 AND changed_at < $3"
+					 "  RETURNING *), "
+					 "who_copied AS ("
+					 "  INSERT INTO %s (id, changed_at, txid, who, table_id, key_hash, action, class, new_data)"
+					 "  SELECT w.id, $2, w.txid, w.who, 0, w.key_hash, 'w', $4, w.new_data"
+					 "  FROM rowkeeper_log.log_overflow w"
+					 "  WHERE w.table_id = 0 AND w.id IN (SELECT who FROM moved)"
+					 "    AND NOT EXISTS (SELECT FROM %s k WHERE k.table_id = 0"
+					 "      AND k.key_hash = w.key_hash AND k.id = w.id)) "
+					 "INSERT INTO %s (id, changed_at, txid, who, table_id, key_hash, action, class,"
+					 "  record_id, old_data, new_data, tenant, new_tenant, detail) "
+					 "SELECT id, changed_at, txid, who, table_id, key_hash, action, $4,"
+					 "  record_id, old_data, new_data, tenant, new_tenant, detail FROM moved",
+					 leaf, leaf, leaf);
+	return (int64) rk_run_args(owner, sql.data, 4, types, values, NULL);
+}
+
+/*
+ * Once no entry is left, the who-records go too. Writers remember the records
+ * they wrote, so they are locked out for this moment and made to forget; where
+ * they cannot be, or this transaction might not see what they wrote, the
+ * records stay for another time.
+ */
+static void
+clear_overflow_who(Oid owner)
+{
+	Oid			overflow = rk_audit_log_relation("log_overflow");
+
+	if (IsolationUsesXactSnapshot() ||
+		!ConditionalLockRelationOid(overflow, ShareRowExclusiveLock))
+		return;
+	if (rk_run(owner,
+			   "DELETE FROM rowkeeper_log.log_overflow "
+			   "WHERE NOT EXISTS (SELECT FROM rowkeeper_log.log_overflow e WHERE e.action <> 'w')") > 0)
+		CacheInvalidateRelcacheByRelid(overflow);
+}
+
+static bool
+overflow_has_rows(Oid owner)
+{
+	bool		isnull;
+
+	(void) rk_fetch(owner, "SELECT 1 FROM rowkeeper_log.log_overflow LIMIT 1",
+					0, NULL, NULL, NULL, &isnull);
+	return !isnull;
+}
+
+/*
+ * Move the entries of the overflow to the leaves where they belong, which are
+ * created where missing; returns how many moved. Locks: ROW EXCLUSIVE on
+ * overflow and leaves, SHARE UPDATE EXCLUSIVE on a class that gets a leaf, and
+ * where it can be had at once SHARE ROW EXCLUSIVE on the overflow.
+ */
+int64
+rk_audit_maintain_overflow(void)
+{
+	Oid			owner;
+	int64		moved = 0;
+	ListCell   *lc;
+
+	if (!OidIsValid(rk_audit_log_relation("log_overflow")))
+		return 0;
+	owner = rk_extension_owner();
+	if (!overflow_has_rows(owner))
+		return 0;
+	foreach(lc, find_overflow_groups(owner))
+		moved += move_overflow_group(owner, lfirst(lc));
+	clear_overflow_who(owner);
+	return moved;
+}
+
+/* ---- as tasks of maintain() ---- */
+
+static void
+run_ahead(RkMaintainRun *run)
+{
+	run->changed = rk_audit_maintain_ahead();
+}
+
+static void
+run_overflow(RkMaintainRun *run)
+{
+	run->changed = rk_audit_maintain_overflow();
+}
+
+static void
+run_retention(RkMaintainRun *run)
+{
+	run->changed = rk_audit_maintain_retention(&run->more);
+}
+
+void
+rk_audit_leaves_init(void)
+{
+	static const RkMaintainTask tasks[] = {
+		{.name = "audit log: leaves ahead",.feature = "audit",.owner_only = true,.run = run_ahead},
+		{.name = "audit log: overflow",.feature = "audit",.owner_only = true,.run = run_overflow},
+		{.name = "audit log: retention",.feature = "audit",.owner_only = true,.run = run_retention},
+	};
+
+	for (int i = 0; i < lengthof(tasks); i++)
+		rk_maintain_register(&tasks[i]);
+}
