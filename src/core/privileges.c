@@ -1,0 +1,58 @@
+/*
+ * privileges.c
+ *
+ * The rights on the extension's own objects are those that its script grants
+ * to PUBLIC and no others. ALTER DEFAULT PRIVILEGES in force at CREATE
+ * EXTENSION may have added more, and who may execute the trigger functions
+ * could write history, so the script ends by taking those away.
+ */
+#include "rowkeeper.h"
+
+#include "executor/spi.h"
+
+PG_FUNCTION_INFO_V1(rowkeeper_reset_privileges);
+
+/*
+ * Statements that revoke what the script did not grant: everything of named
+ * roles, and of PUBLIC all but SELECT on relations.
+ */
+static const char revokes[] =
+"SELECT format('REVOKE ALL ON ROUTINE %s FROM %I CASCADE', p.oid::regprocedure, pg_get_userbyid(a.grantee))"
+" FROM pg_proc p, aclexplode(p.proacl) a"
+" WHERE p.pronamespace = 'rowkeeper'::regnamespace AND a.grantee NOT IN (0, p.proowner)"
+" UNION "
+"SELECT format('REVOKE ALL ON TABLE %s FROM %I CASCADE', c.oid::regclass, pg_get_userbyid(a.grantee))"
+" FROM pg_class c, aclexplode(c.relacl) a"
+" WHERE c.relnamespace = 'rowkeeper'::regnamespace AND c.relkind IN ('r', 'v')"
+" AND a.grantee NOT IN (0, c.relowner)"
+" UNION "
+"SELECT format('REVOKE %s ON TABLE %s FROM PUBLIC', a.privilege_type, c.oid::regclass)"
+" FROM pg_class c, aclexplode(c.relacl) a"
+" WHERE c.relnamespace = 'rowkeeper'::regnamespace AND c.relkind IN ('r', 'v')"
+" AND a.grantee = 0 AND a.privilege_type <> 'SELECT'";
+
+/*
+ * rowkeeper._reset_privileges() returns bigint: how many grants were revoked.
+ * Called by the install and update scripts, as their superuser.
+ */
+Datum
+rowkeeper_reset_privileges(PG_FUNCTION_ARGS)
+{
+	Oid			owner = rk_extension_owner();
+	RkIdentity	saved;
+	uint64		count;
+	SPITupleTable *statements;
+
+	rk_identity_assume(&saved, owner, false);
+	SPI_connect();
+	if (SPI_execute(revokes, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the privileges of the extension's objects");
+	count = SPI_processed;
+	statements = SPI_tuptable;
+	for (uint64 i = 0; i < count; i++)
+		if (SPI_execute(SPI_getvalue(statements->vals[i], statements->tupdesc, 1), false, 0) < 0)
+			elog(ERROR, "could not revoke a privilege");
+	SPI_finish();
+	rk_identity_restore(&saved);
+	PG_RETURN_INT64((int64) count);
+}
