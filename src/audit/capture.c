@@ -36,12 +36,11 @@ typedef struct AuditTable
 	RkEncoder  *record_id;
 	RkKey	   *key;
 	AttrNumber	tenant;			/* 0: the table has no tenant column */
-	bool		tenant_by_value;
+	Oid			tenant_type;
 	FmgrInfo	tenant_output;
-	Datum		last_tenant;	/* of a type passed by value: as text */
-	text	   *last_tenant_text;
-	MemoryContext context;
 } AuditTable;
+
+#define MAXINT8LEN 20
 
 int			rk_audit_consumer;
 
@@ -160,7 +159,6 @@ prepare_table(Relation rel, Oid root, Jsonb *stored_options)
 				 errhint("Add it again, or stop the audit with SELECT rowkeeper.audit_off(%s).",
 						 quote_literal_cstr(rk_relation_name(root)))));
 
-	table->context = CurrentMemoryContext;
 	table->klass = rk_audit_class_find(options->keep);
 	table->full = options->full;
 	for (int i = 0; i < nkeys; i++)
@@ -184,7 +182,7 @@ prepare_table(Relation rel, Oid root, Jsonb *stored_options)
 			strcmp(options->tenant, NameStr(column->attname)) == 0)
 		{
 			table->tenant = column->attnum;
-			table->tenant_by_value = column->attbyval;
+			table->tenant_type = getBaseType(column->atttypid);
 			getTypeOutputInfo(column->atttypid, &output, &is_varlena);
 			fmgr_info_cxt(output, &table->tenant_output, CurrentMemoryContext);
 		}
@@ -250,31 +248,24 @@ deform_row(HeapTuple tuple, TupleDesc desc)
 	return row;
 }
 
+/* A row's tenant as text; the common integer types without their output function. */
 static text *
 tenant_of(AuditTable *table, Row row)
 {
 	int			i = table->tenant - 1;
-	MemoryContext old;
+	char		number[MAXINT8LEN + 1];
 
 	if (table->tenant == 0 || row.nulls[i])
 		return NULL;
-	if (!table->tenant_by_value)
-		return cstring_to_text(OutputFunctionCall(&table->tenant_output, row.values[i]));
-
-	/* rows of a statement are mostly one tenant's */
-	if (table->last_tenant_text == NULL || table->last_tenant != row.values[i])
+	switch (table->tenant_type)
 	{
-		char	   *output = OutputFunctionCall(&table->tenant_output, row.values[i]);
-
-		if (table->last_tenant_text != NULL)
-			pfree(table->last_tenant_text);
-		table->last_tenant_text = NULL;
-		old = MemoryContextSwitchTo(table->context);
-		table->last_tenant_text = cstring_to_text(output);
-		table->last_tenant = row.values[i];
-		MemoryContextSwitchTo(old);
+		case INT4OID:
+			return cstring_to_text_with_len(number, pg_ltoa(DatumGetInt32(row.values[i]), number));
+		case INT8OID:
+			return cstring_to_text_with_len(number, pg_lltoa(DatumGetInt64(row.values[i]), number));
+		default:
+			return cstring_to_text(OutputFunctionCall(&table->tenant_output, row.values[i]));
 	}
-	return table->last_tenant_text;
 }
 
 static Jsonb *

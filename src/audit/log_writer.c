@@ -86,35 +86,90 @@ get_log_desc(void)
 	return log_desc;
 }
 
-static void
-set_value(Datum *values, bool *nulls, int column, void *value)
+/* Bytes a value takes in a tuple: as heap_form_tuple() stores it. */
+static inline Size
+stored_size(const struct varlena *value, Size offset)
 {
-	nulls[column] = value == NULL;
-	values[column] = PointerGetDatum(value);
+	return VARATT_CAN_MAKE_SHORT(value) ? VARATT_CONVERTED_SHORT_SIZE(value)
+		: INTALIGN(offset) - offset + VARSIZE(value);
 }
 
-/* An entry as a tuple; id, time and who are given at the flush. */
+static inline char *
+store_value(char *to, const struct varlena *value)
+{
+	Size		size = VARSIZE(value);
+
+	if (VARATT_CAN_MAKE_SHORT(value))
+	{
+		size = VARATT_CONVERTED_SHORT_SIZE(value);
+		SET_VARSIZE_SHORT(to, size);
+		memcpy(to + 1, VARDATA(value), size - 1);
+		return to + size;
+	}
+	while (to != (char *) INTALIGN(to))
+		*to++ = 0;
+	memcpy(to, value, size);
+	return to + size;
+}
+
+/*
+ * Form the tuple of an entry: what heap_form_tuple() would make of it, in one
+ * pass, as this is the hot path. The values are plain: neither toasted nor
+ * with a short header yet. MAXALIGNed data begins with LogFixed.
+ */
 static HeapTuple
 form_log_tuple(const RkLogEntry *entry)
 {
-	Datum		values[LOG_COLUMNS];
-	bool		nulls[LOG_COLUMNS] = {0};
+	const struct varlena *values[] = {
+		(struct varlena *) entry->record_id, (struct varlena *) entry->old_data,
+		(struct varlena *) entry->new_data, (struct varlena *) entry->tenant,
+		(struct varlena *) entry->new_tenant, (struct varlena *) entry->detail
+	};
+	const Size	hoff = MAXALIGN(SizeofHeapTupleHeader + BITMAPLEN(LOG_COLUMNS));
+	const Size	fixed_size = SHORTALIGN(offsetof(LogFixed, action) + 1) + sizeof(int16);
+	Size		size = fixed_size;
+	uint32		present = (1 << LOG_RECORD_ID) - 1;
+	HeapTuple	tuple;
+	HeapTupleHeader header;
+	LogFixed   *fixed;
+	char	   *to;
 
-	values[LOG_ID] = Int64GetDatum(0);
-	values[LOG_CHANGED_AT] = TimestampTzGetDatum(0);
-	values[LOG_TXID] = Int64GetDatum((int64) U64FromFullTransactionId(GetTopFullTransactionId()));
-	values[LOG_WHO] = Int64GetDatum(0);
-	values[LOG_TABLE_ID] = Int32GetDatum(entry->table_id);
-	values[LOG_KEY_HASH] = Int32GetDatum(entry->key_hash);
-	values[LOG_ACTION] = CharGetDatum(entry->action);
-	values[LOG_CLASS] = Int16GetDatum(entry->klass);
-	set_value(values, nulls, LOG_RECORD_ID, entry->record_id);
-	set_value(values, nulls, LOG_OLD_DATA, entry->old_data);
-	set_value(values, nulls, LOG_NEW_DATA, entry->new_data);
-	set_value(values, nulls, LOG_TENANT, entry->tenant);
-	set_value(values, nulls, LOG_NEW_TENANT, entry->new_tenant);
-	set_value(values, nulls, LOG_DETAIL, entry->detail);
-	return heap_form_tuple(get_log_desc(), values, nulls);
+	for (int i = 0; i < lengthof(values); i++)
+		if (values[i] != NULL)
+		{
+			size += stored_size(values[i], size);
+			present |= 1 << (LOG_RECORD_ID + i);
+		}
+
+	tuple = palloc(HEAPTUPLESIZE + hoff + size);
+	header = tuple->t_data = (HeapTupleHeader) ((char *) tuple + HEAPTUPLESIZE);
+	tuple->t_len = hoff + size;
+	ItemPointerSetInvalid(&tuple->t_self);
+	tuple->t_tableOid = InvalidOid;
+
+	memset(header, 0, hoff + fixed_size);
+	HeapTupleHeaderSetDatumLength(header, tuple->t_len);
+	HeapTupleHeaderSetTypeId(header, RECORDOID);
+	HeapTupleHeaderSetTypMod(header, -1);
+	ItemPointerSetInvalid(&header->t_ctid);
+	HeapTupleHeaderSetNatts(header, LOG_COLUMNS);
+	header->t_hoff = hoff;
+	header->t_infomask = HEAP_HASVARWIDTH | HEAP_HASNULL;
+	header->t_bits[0] = present & 0xFF;
+	header->t_bits[1] = present >> 8;
+
+	fixed = (LogFixed *) ((char *) header + hoff);
+	fixed->txid = (int64) U64FromFullTransactionId(GetTopFullTransactionId());
+	fixed->table_id = entry->table_id;
+	fixed->key_hash = entry->key_hash;
+	fixed->action = entry->action;
+	to = (char *) fixed + fixed_size;
+	*((int16 *) to - 1) = entry->klass;
+	for (int i = 0; i < lengthof(values); i++)
+		if (values[i] != NULL)
+			to = store_value(to, values[i]);
+	Assert(to == (char *) fixed + size);
+	return tuple;
 }
 
 /* ---- the log's objects ---- */
