@@ -161,6 +161,9 @@ extern Trigger *rk_changes_trigger(Relation rel);
 extern char *rk_trigger_options(const Trigger *trigger, const char *consumer);
 extern List *rk_relation_tree(Oid root, LOCKMODE lockmode);
 
+/* core/attempt.c: work that may fail */
+extern ErrorData *rk_attempt(void (*body) (void *arg), void *arg);
+
 /* core/maintain.c: what CALL rowkeeper.maintain() does */
 typedef struct RkMaintainRun
 {

@@ -9,14 +9,11 @@
 #include "audit/history.h"
 
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/typcache.h"
 
 /* ---- as jsonb ---- */
@@ -328,49 +325,42 @@ texts_of_stored(const RkHistory *history, Jsonb *key, char **texts)
 	return true;
 }
 
+typedef struct StoredKey
+{
+	const RkHistory *history;
+	char	   *texts[MAX_KEY_MEMBERS];
+	int32		hash;
+} StoredKey;
+
+static void
+hash_stored_key(void *arg)
+{
+	StoredKey  *key = arg;
+
+	key->hash = rk_audit_key_hash(key->history->key,
+								  rk_audit_key_values(key->history, key->texts));
+}
+
 /*
  * The hash of a key from the log; false where it cannot be a key of the table
- * as it is now (its type was changed), so that nothing can be under it.
+ * as it is now (its type was changed), so that nothing can be under it. Before
+ * 16 input functions can only say so by raising.
  */
 bool
 rk_audit_key_hash_stored(const RkHistory *history, Jsonb *key, int32 *hash)
 {
-	char	   *texts[MAX_KEY_MEMBERS] = {NULL};
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool fits = false;
+	StoredKey	stored = {.history = history};
+	ErrorData  *error;
 
-	if (!texts_of_stored(history, key, texts))
+	if (!texts_of_stored(history, key, stored.texts))
 		return false;
-
-	/* input functions of 15 raise, and only a subtransaction survives that */
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		*hash = rk_audit_key_hash(history->key, rk_audit_key_values(history, texts));
-		ReleaseCurrentSubTransaction();
-		fits = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION &&
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
-			ReThrowError(error);
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return fits;
+	error = rk_attempt(hash_stored_key, &stored);
+	if (error != NULL &&
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION &&
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
+		ReThrowError(error);
+	*hash = stored.hash;
+	return error == NULL;
 }
 
 Jsonb *

@@ -138,6 +138,17 @@ create_leaf(int16 klass, TimestampTz week)
 						   week_date(week + RK_LOG_WEEK, "%04d-%02d-%02d")));
 }
 
+/*
+ * Whoever adds a class or a leaf holds this one lock, so that two of them wait
+ * for each other instead of making the same thing twice, and cannot deadlock
+ * over several classes. Neither reads nor writes of the log wait for it.
+ */
+static void
+lock_structure(void)
+{
+	LockRelationOid(rk_audit_log_relation("log"), ShareUpdateExclusiveLock);
+}
+
 /* The leaf of one week, created where it is missing. */
 Oid
 rk_audit_leaf_ensure(int16 klass, TimestampTz week)
@@ -148,8 +159,7 @@ rk_audit_leaf_ensure(int16 klass, TimestampTz week)
 	if (OidIsValid(leaf))
 		return leaf;
 
-	/* ATTACH takes the same lock: whoever is second finds the leaf made. */
-	LockRelationOid(parent, ShareUpdateExclusiveLock);
+	lock_structure();
 	if (!OidIsValid(find_leaf(parent, week)))
 		create_leaf(klass, week);
 	return find_leaf(parent, week);
@@ -304,7 +314,7 @@ rk_audit_class_ensure(const Interval *keep)
 
 	if (klass < 0)
 	{
-		LockRelationOid(rk_audit_log_relation("classes"), ShareRowExclusiveLock);
+		lock_structure();
 		klass = find_class(keep);
 		if (klass < 0)
 			klass = insert_class(keep);
@@ -316,8 +326,8 @@ rk_audit_class_ensure(const Interval *keep)
 
 /*
  * Make the leaves of the weeks ahead, in every class; returns how many. Locks:
- * SHARE UPDATE EXCLUSIVE on a class that lacks one; nobody's reads or writes
- * wait.
+ * SHARE UPDATE EXCLUSIVE on the log and a class that lacks one; nobody's reads
+ * or writes wait.
  */
 int64
 rk_audit_maintain_ahead(void)

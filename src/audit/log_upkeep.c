@@ -16,13 +16,31 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 
 /* ---- retention ---- */
 
 #define LOCK_PATIENCE_MS 20		/* others queue behind an attempt so long */
 #define LOCK_ATTEMPTS 50
+
+typedef struct LeafLock
+{
+	Oid			parent;
+	Oid			leaf;
+} LeafLock;
+
+static void
+lock_leaf(void *arg)
+{
+	LeafLock   *lock = arg;
+	int			level = NewGUCNestLevel();
+
+	(void) set_config_option("lock_timeout", CppAsString2(LOCK_PATIENCE_MS),
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	LockRelationOid(lock->parent, AccessExclusiveLock);
+	LockRelationOid(lock->leaf, AccessExclusiveLock);
+	AtEOXact_GUC(true, level);
+}
 
 /*
  * One attempt to lock a class and a leaf of it against everybody. Writers
@@ -31,43 +49,12 @@
 static bool
 try_lock_leaf(Oid parent, Oid leaf)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool locked = false;
+	LeafLock	lock = {.parent = parent,.leaf = leaf};
+	ErrorData  *error = rk_attempt(lock_leaf, &lock);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		int			level = NewGUCNestLevel();
-
-		(void) set_config_option("lock_timeout", CppAsString2(LOCK_PATIENCE_MS),
-								 PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-		LockRelationOid(parent, AccessExclusiveLock);
-		LockRelationOid(leaf, AccessExclusiveLock);
-		AtEOXact_GUC(true, level);
-		ReleaseCurrentSubTransaction();
-		locked = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			ReThrowError(error);
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return locked;
+	if (error != NULL && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
+	return error == NULL;
 }
 
 static void
@@ -303,8 +290,8 @@ overflow_has_rows(Oid owner)
 /*
  * Move the entries of the overflow to the leaves where they belong, which are
  * created where missing; returns how many moved. Locks: ROW EXCLUSIVE on
- * overflow and leaves, SHARE UPDATE EXCLUSIVE on a class that gets a leaf, and
- * where it can be had at once SHARE ROW EXCLUSIVE on the overflow.
+ * overflow and leaves, SHARE UPDATE EXCLUSIVE on the log and a class that gets a
+ * leaf, and where it can be had at once SHARE ROW EXCLUSIVE on the overflow.
  */
 int64
 rk_audit_maintain_overflow(void)

@@ -23,7 +23,7 @@
 typedef struct WhoRecordKey
 {
 	const RkWho *who;
-	Oid			leaf;
+	uint64		leaf;			/* an Oid, as wide as it leaves no padding */
 } WhoRecordKey;
 
 typedef struct WhoRecord
@@ -140,12 +140,9 @@ get_who_records(void)
 static WhoRecordKey
 make_key(const RkWho *who, Oid leaf)
 {
-	WhoRecordKey key;
-
-	memset(&key, 0, sizeof(key));
-	key.who = who;
-	key.leaf = leaf;
-	return key;
+	return (WhoRecordKey) {
+		.who = who,.leaf = leaf
+	};
 }
 
 /* The id of a record in this leaf that may be referred to, or 0. */

@@ -8,12 +8,11 @@
  * held longer than its task. Two sessions may maintain at the same time: a
  * task that the other one runs at the moment is left to it.
  *
- * The commits happen outside of PG_TRY and in a non-atomic context, which is
+ * The commits happen outside of rk_attempt() and in a non-atomic context, which is
  * why the procedure carries neither SECURITY DEFINER nor SET.
  */
 #include "rowkeeper.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
@@ -21,8 +20,6 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #define MAX_TASKS 32
 #define ADVISORY_CLASS 0x726b6d74	/* "rkmt": our part of the advisory locks */
@@ -66,38 +63,19 @@ lock_task(const RkMaintainTask *task)
 											Int32GetDatum((int32) hash)));
 }
 
-/*
- * Run the task in a subtransaction; NULL, or the error that undid it. A
- * cancelled query is cancelled, not recorded.
- */
-static ErrorData *
-run_task(const RkMaintainTask *task, RkMaintainRun *run)
+/* A task and what it is told, as one argument. */
+typedef struct TaskRun
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	const RkMaintainTask *task;
+	RkMaintainRun run;
+} TaskRun;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		task->run(run);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
+static void
+run_task(void *arg)
+{
+	TaskRun    *task_run = arg;
 
-	if (error != NULL && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		ReThrowError(error);
-	return error;
+	task_run->task->run(&task_run->run);
 }
 
 static char *
@@ -164,16 +142,16 @@ maintain_task(const RkMaintainTask *task, Oid target, bool force)
 
 	do
 	{
-		RkMaintainRun run = {.target = target,.force = force};
+		TaskRun		task_run = {.task = task,.run = {.target = target,.force = force}};
 		TimestampTz started = GetCurrentTimestamp();
 		ErrorData  *error;
 
 		if (!lock_task(task))
 			return;
-		error = run_task(task, &run);
-		if (error != NULL || run.changed > 0)
-			record_run(task, &run, started, error);
-		more = error == NULL && run.more;
+		error = rk_attempt(run_task, &task_run);
+		if (error != NULL || task_run.run.changed > 0)
+			record_run(task, &task_run.run, started, error);
+		more = error == NULL && task_run.run.more;
 		SPI_commit();
 		CHECK_FOR_INTERRUPTS();
 	} while (more);
