@@ -6,7 +6,8 @@ SELECT c.root::pg_catalog.regclass AS target, 'audit'::text AS feature,
 	pg_catalog.format('SELECT rowkeeper.audit(%L, exclude => %L, capture => %L, keep => %L, replica => %s)',
 		c.full_name,
 		ARRAY(SELECT x.name FROM pg_catalog.jsonb_array_elements_text(c.options -> 'exclude') x (name))::text,
-		c.options ->> 'capture', coalesce(c.options ->> 'keep', '0'), coalesce(c.options ->> 'replica', 'true')) AS call,
+		c.options ->> 'capture', coalesce(c.options ->> 'keep', '0'), 
+		CASE WHEN c.options ->> 'replica' = 'false' THEN 'false' ELSE 'true' END) AS call,
 	c.missing = '{}' AS healthy,
 	NULLIF(pg_catalog.array_to_string(c.missing, '; '), '') AS detail
 FROM rowkeeper._audit_coverage c

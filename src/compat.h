@@ -48,12 +48,12 @@ rk_is_relation_owner(Oid relid, Oid role)
 #endif
 }
 
-/* 18 asks whether a deferrable primary key will do; it identifies rows as well. */
+/* 18 asks whether a deferrable primary key will do; before, none did. */
 static inline Oid
 rk_primary_key_index(Relation rel)
 {
 #if PG_VERSION_NUM >= 180000
-	return RelationGetPrimaryKeyIndex(rel, true);
+	return RelationGetPrimaryKeyIndex(rel, false);
 #else
 	return RelationGetPrimaryKeyIndex(rel);
 #endif

@@ -27,6 +27,7 @@
 extern char *rk_actor_settings;
 extern int	rk_inline_rows;
 extern bool rk_audit_capture;
+extern bool rk_own_statement;
 
 extern void rk_core_init(void);
 
@@ -157,8 +158,7 @@ extern bool rk_changes_unset(FunctionCallInfo fcinfo, Oid relid, const char *con
 extern void rk_changes_repair(Oid root, bool replica);
 extern void rk_changes_follow_partition(Oid root, Oid partition);
 extern void rk_flush_triggers_drop(FunctionCallInfo fcinfo, Oid relid);
-extern Trigger *rk_changes_trigger(Relation rel);
-extern char *rk_trigger_options(const Trigger *trigger, const char *consumer);
+extern char rk_changes_state(Oid relid);
 extern List *rk_relation_tree(Oid root, LOCKMODE lockmode);
 
 /* core/attempt.c: work that may fail */

@@ -31,6 +31,7 @@ extern int32 rk_audit_key_hash(const RkKey *key, const Datum *values);
 #define RK_LOG_ID_BLOCK_TEXT CppAsString2(RK_LOG_ID_BLOCK)
 
 extern void rk_audit_store_ensure(FunctionCallInfo fcinfo);
+extern Oid	rk_audit_log_schema(void);
 extern Oid	rk_audit_log_relation(const char *name);	/* InvalidOid: none */
 extern void rk_audit_reset_relation_acl(Oid relid);
 
@@ -123,7 +124,7 @@ extern bool rk_audit_excludes(const RkAuditOptions *options, const char *column)
 
 /* enable.c: audit(), audit_schema(), audit_off() */
 extern void rk_audit_enable_init(void);
-extern void rk_audit_check_table(Oid root, bool audited);
+extern void rk_audit_check_altered(Oid root, Oid altered);
 extern void rk_audit_options_store(Oid root, const RkAuditOptions *options);
 
 /* ddl_describe.c: what is said of a command */

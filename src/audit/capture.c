@@ -22,6 +22,7 @@
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 
 typedef struct AuditTable
@@ -54,7 +55,7 @@ int			rk_audit_consumer;
 static Datum
 look_up(const char *table, int nkeys, ScanKey keys, AttrNumber result, bool *found)
 {
-	Oid			relid = get_relname_relid(table, get_namespace_oid(RK_LOG_SCHEMA, false));
+	Oid			relid = rk_audit_log_relation(table);
 	Relation	rel;
 	SysScanDesc scan;
 	HeapTuple	tuple;
@@ -82,7 +83,7 @@ rk_audit_dictionary_find(Oid root, int32 *table_id)
 	ScanKeyData key;
 	bool		found;
 
-	if (!OidIsValid(get_namespace_oid(RK_LOG_SCHEMA, true)))
+	if (!OidIsValid(rk_audit_log_schema()))
 		return false;
 	ScanKeyInit(&key, 2, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(root));
 	*table_id = DatumGetInt32(look_up("tables", 1, &key, 1, &found));
@@ -132,6 +133,25 @@ rk_audit_key_columns(Relation rel, int *count)
 		columns[i] = index->rd_index->indkey.values[i];
 	index_close(index, AccessShareLock);
 	return columns;
+}
+
+/*
+ * A name that is no column any more was renamed behind the event triggers'
+ * back. Its values were to be kept out of the log, so no row goes in.
+ */
+static void
+check_exclude(Relation rel, Oid root, const RkAuditOptions *options)
+{
+	ListCell   *lc;
+
+	foreach(lc, options->exclude)
+		if (get_attnum(RelationGetRelid(rel), lfirst(lc)) <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("column \"%s\" of %s, which is left out of the audit, does not exist any more",
+							(char *) lfirst(lc), rk_relation_name(root)),
+					 errhint("SELECT rowkeeper.audit(%s, exclude => ...) with the name it has now.",
+							 quote_literal_cstr(rk_relation_name(root)))));
 }
 
 static void *
@@ -187,6 +207,7 @@ prepare_table(Relation rel, Oid root, Jsonb *stored_options)
 			fmgr_info_cxt(output, &table->tenant_output, CurrentMemoryContext);
 		}
 	}
+	check_exclude(rel, root, options);
 	table->row = rk_audit_encoder_create(desc, logged);
 	table->record_id = rk_audit_encoder_create(desc, table->key_columns);
 	table->key = rk_audit_key_create(desc, key_columns, nkeys);
@@ -411,19 +432,23 @@ log_gap(RkFrame *frame, AuditTable *table, const RkChange *change)
 {
 	static SubTransactionId subid;
 	static TransactionId xid;
-	static int32 table_id;
+	static List *reported;		/* table ids, in xid's memory */
+	MemoryContext old;
 	RkLogEntry	entry = {
 		.action = RK_LOG_DISABLE,
 		.table_id = table->table_id,
 		.klass = table->klass
 	};
 
-	if (xid == GetTopTransactionId() && subid == GetCurrentSubTransactionId() &&
-		table_id == table->table_id)
-		return;
+	if (xid != GetTopTransactionId() || subid != GetCurrentSubTransactionId())
+		reported = NIL;
 	xid = GetTopTransactionId();
 	subid = GetCurrentSubTransactionId();
-	table_id = table->table_id;
+	if (list_member_int(reported, table->table_id))
+		return;
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	reported = lappend_int(reported, table->table_id);
+	MemoryContextSwitchTo(old);
 	entry.detail = rk_audit_detail("setting", "rowkeeper.audit_capture", "value", "off", NULL);
 	rk_audit_log_append(frame, change, &entry);
 }

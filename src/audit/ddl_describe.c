@@ -201,14 +201,14 @@ rk_audit_describe_alter(const RkDdlCommand *command, Oid root)
 	{
 		const RenameStmt *rename = (const RenameStmt *) command->parsetree;
 
-		if (rename->renameType == OBJECT_COLUMN)
+		if (rename->renameType == OBJECT_COLUMN || rename->renameType == OBJECT_ATTRIBUTE)
 			push_pair(&state, "renamed_column", rename->subname);
 		if (rename->newname != NULL)
 			push_pair(&state, "new_name", rename->newname);
 	}
 	if (command->relid != root)
 		push_pair(&state, "partition", rk_relation_name(command->relid));
-	push_columns(&state, root);
+	push_columns(&state, command->relid);
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 

@@ -19,6 +19,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -131,7 +132,7 @@ void
 rk_audit_partitions_reconcile(Oid root, bool log)
 {
 	List	   *noted = noted_partitions(root);
-	List	   *present = list_delete_first(rk_relation_tree(root, AccessShareLock));
+	List	   *present = list_delete_first(rk_relation_tree(root, NoLock));
 	ListCell   *lc;
 
 	foreach(lc, list_difference_oid(present, noted))
@@ -172,7 +173,8 @@ follow_columns(const RkDdlCommand *command, Oid root)
 	char	   *before = rk_audit_options_format(options);
 	ListCell   *lc;
 
-	if (rename != NULL && rename->renameType != OBJECT_COLUMN)
+	if (rename != NULL &&
+		rename->renameType != OBJECT_COLUMN && rename->renameType != OBJECT_ATTRIBUTE)
 		return;
 	foreach(lc, options->exclude)
 	{
@@ -228,16 +230,12 @@ our_triggers_fire(Oid root, bool replica)
 {
 	ListCell   *lc;
 
-	foreach(lc, rk_relation_tree(root, AccessShareLock))
+	foreach(lc, rk_relation_tree(root, NoLock))
 	{
-		Relation	rel = table_open(lfirst_oid(lc), NoLock);
-		Trigger    *trigger = rk_changes_trigger(rel);
-		bool		fires = trigger != NULL &&
-			(trigger->tgenabled == TRIGGER_FIRES_ALWAYS ||
-			 (trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN && !replica));
+		char		state = rk_changes_state(lfirst_oid(lc));
 
-		table_close(rel, NoLock);
-		if (!fires)
+		if (state != TRIGGER_FIRES_ALWAYS &&
+			!(state == TRIGGER_FIRES_ON_ORIGIN && !replica))
 			return false;
 	}
 	return true;
@@ -307,30 +305,45 @@ refuse_log_columns(const RkDdlCommand *command)
 					 errhint("Put a view over rowkeeper.audit_log instead.")));
 }
 
+/* A partition that is audited by itself would write for a root that is not. */
 static void
-relation_altered(const RkDdlCommand *command)
+refuse_audited_partition(const RkDdlCommand *command, Oid root)
 {
-	Oid			root;
+	ListCell   *lc;
+
+	if (!rk_audit_has_subcommand(command->subcommands, "ATTACH PARTITION"))
+		return;
+	foreach(lc, rk_relation_tree(root, NoLock))
+		if (rk_changes_state(lfirst_oid(lc)) != '\0')
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot attach %s to %s: it is audited and the partitioned table is not",
+							rk_relation_name(lfirst_oid(lc)), rk_relation_name(root)),
+					 errhint("SELECT rowkeeper.audit_off(%s) before, or SELECT rowkeeper.audit(%s) after it.",
+							 quote_literal_cstr(rk_relation_name(lfirst_oid(lc))),
+							 quote_literal_cstr(rk_relation_name(root)))));
+}
+
+/* One relation was created or altered, by its own command or another's. */
+static void
+one_relation_altered(const RkDdlCommand *command)
+{
+	Oid			root = rk_root_of(command->relid);
 	int32		table_id;
 	int64		event;
 
-	if (!relation_exists(command->relid))
-		return;
-	if (get_rel_namespace(command->relid) == get_namespace_oid(RK_LOG_SCHEMA, true))
-	{
-		refuse_log_columns(command);
-		return;
-	}
-	root = rk_root_of(command->relid);
 	if (get_rel_relkind(root) != RELKIND_RELATION &&
 		get_rel_relkind(root) != RELKIND_PARTITIONED_TABLE)
 		return;
 	if (rk_audit_options_of(root) == NULL)
+	{
+		refuse_audited_partition(command, root);
 		return;
+	}
 	if (!rk_audit_dictionary_find(root, &table_id))
 		return;					/* a restore, and the dictionary comes later */
 
-	rk_audit_check_table(root, true);
+	rk_audit_check_altered(root, command->relid);
 	follow_columns(command, root);
 	rk_audit_partitions_reconcile(root, true);
 	if (rk_audit_has_subcommand(command->subcommands, "DISABLE TRIGGER") ||
@@ -345,6 +358,46 @@ relation_altered(const RkDdlCommand *command)
 	}
 }
 
+/*
+ * The relations that a command on one reaches besides: children by INHERITS,
+ * and the tables of a composite type. (Partitions are their root's.)
+ */
+static List *
+relations_reached(Oid relid)
+{
+	switch (get_rel_relkind(relid))
+	{
+		case RELKIND_RELATION:
+			return rk_relation_tree(relid, NoLock);
+		case RELKIND_COMPOSITE_TYPE:
+			return rk_fetch_oids(psprintf("SELECT oid FROM pg_class WHERE reloftype = %u ORDER BY oid",
+										  get_rel_type_id(relid)));
+		default:
+			return list_make1_oid(relid);
+	}
+}
+
+static void
+relation_altered(const RkDdlCommand *command)
+{
+	ListCell   *lc;
+
+	if (!relation_exists(command->relid))
+		return;
+	if (get_rel_namespace(command->relid) == rk_audit_log_schema())
+	{
+		refuse_log_columns(command);
+		return;
+	}
+	foreach(lc, relations_reached(command->relid))
+	{
+		RkDdlCommand reached = *command;
+
+		reached.relid = lfirst_oid(lc);
+		one_relation_altered(&reached);
+	}
+}
+
 /* A schema was renamed, and with it all its tables. */
 static void
 schema_altered(const RkDdlCommand *command)
@@ -353,7 +406,7 @@ schema_altered(const RkDdlCommand *command)
 	RkIdentity	saved;
 	List	   *moved;
 
-	if (!OidIsValid(get_namespace_oid(RK_LOG_SCHEMA, true)))
+	if (!OidIsValid(rk_audit_log_schema()))
 		return;
 	rk_identity_assume(&saved, rk_extension_owner(), false);
 	moved = rk_fetch_oids(psprintf("SELECT c.oid FROM rowkeeper_log.tables t"
@@ -368,7 +421,33 @@ schema_altered(const RkDdlCommand *command)
 								   rk_audit_detail("command", command->tag, NULL)));
 }
 
-/* The log has no triggers: they would be passed by, and could not be trusted. */
+/*
+ * The name and the function of our row trigger belong together, and only
+ * audit() brings them together. (A superuser may, so that a restore can.)
+ */
+static void
+check_reserved_trigger(const Form_pg_trigger trigger, const char *tag)
+{
+	char	   *schema = get_namespace_name(get_func_namespace(trigger->tgfoid));
+	bool		our_function = schema != NULL && strcmp(schema, "rowkeeper") == 0 &&
+		strcmp(get_func_name(trigger->tgfoid), "_changes_row") == 0;
+	bool		our_name = strcmp(NameStr(trigger->tgname), RK_CHANGES_TRIGGER) == 0;
+
+	if (our_function == our_name &&
+		(!our_function || superuser() || strcmp(tag, "CREATE TRIGGER") != 0))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("trigger \"%s\" of %s is reserved: its name or its function is rowkeeper's",
+					NameStr(trigger->tgname), rk_relation_name(trigger->tgrelid)),
+			 errhint("SELECT rowkeeper.audit(%s) creates it, audit_off() drops it.",
+					 quote_literal_cstr(rk_relation_name(trigger->tgrelid)))));
+}
+
+/*
+ * A trigger was created or altered. The log has none: they would be passed
+ * by, and could not be trusted.
+ */
 static void
 trigger_created(const RkDdlCommand *command)
 {
@@ -383,12 +462,15 @@ trigger_created(const RkDdlCommand *command)
 	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
+	{
 		table = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
+		check_reserved_trigger((Form_pg_trigger) GETSTRUCT(tuple), command->tag);
+	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
 
 	if (OidIsValid(table) &&
-		get_rel_namespace(table) == get_namespace_oid(RK_LOG_SCHEMA, true))
+		get_rel_namespace(table) == rk_audit_log_schema())
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot create a trigger on %s: it belongs to the audit log",
@@ -453,8 +535,8 @@ relation_dropped(const RkDrop *drop)
 	int32		table_id;
 	bool		is_partition;
 
-	if (!OidIsValid(get_namespace_oid(RK_LOG_SCHEMA, true)) ||
-		!OidIsValid(get_relname_relid("partitions", get_namespace_oid(RK_LOG_SCHEMA, true))))
+	if (!OidIsValid(rk_audit_log_schema()) ||
+		!OidIsValid(get_relname_relid("partitions", rk_audit_log_schema())))
 		return;
 	if (rk_audit_dictionary_find(drop->object, &table_id))
 	{

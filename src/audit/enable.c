@@ -16,6 +16,7 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -42,32 +43,46 @@ refuse_table(Oid relid, const char *reason, const char *hint)
 			 hint != NULL ? errhint("%s", hint) : 0));
 }
 
-/* Why one relation that holds rows cannot be audited, or NULL. */
+/*
+ * Why a relation that holds rows cannot be audited, or NULL. By the catalog
+ * alone: no lock is taken.
+ */
 static const char *
-unfit_storage(Relation rel)
+unfit_storage(Oid relid)
 {
-	switch (rel->rd_rel->relkind)
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Form_pg_class class;
+	const char *reason = NULL;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	class = (Form_pg_class) GETSTRUCT(tuple);
+	switch (class->relkind)
 	{
 		case RELKIND_RELATION:
-			if (rel->rd_rel->relam != HEAP_TABLE_AM_OID)
-				return "its access method is not heap";
+			if (class->relam != HEAP_TABLE_AM_OID)
+				reason = "its access method is not heap";
 			break;
 		case RELKIND_PARTITIONED_TABLE:
 			break;
 		case RELKIND_FOREIGN_TABLE:
-			return "it is a foreign table, whose rows change elsewhere";
+			reason = "it is a foreign table, whose rows change elsewhere";
+			break;
 		case RELKIND_VIEW:
-			return "it is a view";
+			reason = "it is a view";
+			break;
 		case RELKIND_MATVIEW:
-			return "it is a materialized view";
+			reason = "it is a materialized view";
+			break;
 		default:
-			return "it is not a table";
+			reason = "it is not a table";
 	}
-	if (rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
-		return "it is temporary";
-	if (rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
-		return "it is unlogged, so a crash empties it without a trace";
-	return NULL;
+	if (reason == NULL && class->relpersistence == RELPERSISTENCE_TEMP)
+		reason = "it is temporary";
+	if (reason == NULL && class->relpersistence == RELPERSISTENCE_UNLOGGED)
+		reason = "it is unlogged, so a crash empties it without a trace";
+	ReleaseSysCache(tuple);
+	return reason;
 }
 
 static bool
@@ -86,22 +101,28 @@ hint_audited(Oid root)
 					quote_literal_cstr(rk_relation_name(root)));
 }
 
-/*
- * Raise 0A000 where a table cannot be audited: asked when audit() is called,
- * and again after every DDL on an audited table.
- */
-void
-rk_audit_check_table(Oid root, bool audited)
+static void
+check_partitions(Oid root, Oid branch, char *hint)
 {
-	char	   *hint = audited ? hint_audited(root) : NULL;
+	ListCell   *lc;
+
+	foreach(lc, rk_relation_tree(branch, NoLock))
+	{
+		const char *reason = lfirst_oid(lc) == root ? NULL : unfit_storage(lfirst_oid(lc));
+
+		if (reason != NULL)
+			refuse_table(root, psprintf("of its partition %s: %s",
+										rk_relation_name(lfirst_oid(lc)), reason), hint);
+	}
+}
+
+static void
+check_root(Oid root, bool audited, char *hint)
+{
 	Relation	rel = relation_open(root, AccessShareLock);
 	AttrNumber *key;
 	int			nkeys;
-	ListCell   *lc;
-	const char *reason = unfit_storage(rel);
 
-	if (reason != NULL)
-		refuse_table(root, reason, hint);
 	if (IsSystemRelation(rel) || RelationGetNamespace(rel) == get_namespace_oid("information_schema", true))
 		refuse_table(root, "it is a system table", NULL);
 	if (is_of_ours(rel))
@@ -115,17 +136,38 @@ rk_audit_check_table(Oid root, bool audited)
 							  rk_relation_name(root)));
 	(void) rk_audit_key_create(RelationGetDescr(rel), key, nkeys);
 	relation_close(rel, NoLock);
+}
 
-	foreach(lc, rk_relation_tree(root, AccessShareLock))
+/* Raise 0A000 where a table, with its partitions, cannot be audited. */
+static void
+check_table(Oid root)
+{
+	const char *reason = unfit_storage(root);
+
+	if (reason != NULL)
+		refuse_table(root, reason, NULL);
+	check_root(root, false, NULL);
+	check_partitions(root, root, NULL);
+}
+
+/*
+ * The same after DDL on an audited table or one of its partitions. Only what
+ * the command has locked is opened: a command on one partition must not wait
+ * for one on another.
+ */
+void
+rk_audit_check_altered(Oid root, Oid altered)
+{
+	char	   *hint = hint_audited(root);
+	const char *reason = unfit_storage(altered);
+
+	if (altered == root)
 	{
-		Relation	partition = relation_open(lfirst_oid(lc), NoLock);
-
-		if (partition->rd_rel->relispartition &&
-			(reason = unfit_storage(partition)) != NULL)
-			refuse_table(root, psprintf("of its partition %s: %s",
-										rk_relation_name(lfirst_oid(lc)), reason), hint);
-		relation_close(partition, NoLock);
+		if (reason != NULL)
+			refuse_table(root, reason, hint);
+		check_root(root, true, hint);
 	}
+	check_partitions(root, altered, hint);
 }
 
 /* ---- what the call is told ---- */
@@ -379,11 +421,9 @@ ensure_dictionary_row(Oid root)
 
 	if (rk_audit_dictionary_find(root, &table_id))
 		return false;
-	(void) rk_run(rk_extension_owner(), "LOCK TABLE rowkeeper_log.tables IN SHARE ROW EXCLUSIVE MODE");
 	(void) rk_run_args(rk_extension_owner(),
 					   "INSERT INTO rowkeeper_log.tables (table_id, relation, table_schema, table_name, from_id, since)"
-					   " SELECT coalesce((SELECT max(table_id) FROM rowkeeper_log.tables), 0) + 1,"
-					   "  c.oid, n.nspname, c.relname, 0, now()"
+					   " SELECT nextval('rowkeeper_log.table_id'), c.oid, n.nspname, c.relname, 0, now()"
 					   " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
 					   1, types, values, NULL);
 	return true;
@@ -413,6 +453,11 @@ enable_audit(FunctionCallInfo fcinfo, Oid target, const AuditArguments *argument
 	Oid			root = rk_root_of(target);
 	bool		first_time;
 
+	if (creating_extension)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("tables cannot be audited by an extension's script"),
+				 errdetail("Partitions of the audit log would become members of that extension and go with it.")));
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target)))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
@@ -425,7 +470,8 @@ enable_audit(FunctionCallInfo fcinfo, Oid target, const AuditArguments *argument
 
 	/* two calls for one table wait for each other, writers do not */
 	LockRelationOid(root, ShareUpdateExclusiveLock);
-	rk_audit_check_table(root, false);
+	(void) rk_relation_tree(root, AccessShareLock);
+	check_table(root);
 	before = rk_audit_options_of(root);
 	options = merge_options(root, before, arguments);
 
@@ -442,6 +488,11 @@ enable_audit(FunctionCallInfo fcinfo, Oid target, const AuditArguments *argument
 		rk_audit_partitions_reconcile(root, before != NULL);
 		rk_audit_capture_resumed(root, before == NULL && !first_time);
 	}
+	if (before != NULL &&
+		strcmp(rk_audit_options_format(before), rk_audit_options_format(options)) != 0)
+		(void) rk_audit_event(root, RK_LOG_ALTER,
+							  rk_audit_detail("command", "audit",
+											  "options", rk_audit_options_format(options), NULL));
 }
 
 /*
@@ -509,9 +560,11 @@ reason_to_leave_out(Oid table, ArrayType *except)
 		return "named in except_tables";
 	if (!rk_is_relation_owner(table, GetUserId()))
 		return "owned by another role";
+	reason = unfit_storage(table);
+	if (reason != NULL)
+		return reason;
 	rel = table_open(table, AccessShareLock);
-	reason = unfit_storage(rel);
-	if (reason == NULL && rk_audit_key_columns(rel, &nkeys) == NULL)
+	if (rk_audit_key_columns(rel, &nkeys) == NULL)
 		reason = "it has no primary key";
 	table_close(rel, NoLock);
 	return reason;
@@ -603,6 +656,12 @@ rowkeeper_audit_off(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		return (Datum) 0;
 	rk_check_owner(PG_GETARG_OID(0));
+	if (rk_root_of(PG_GETARG_OID(0)) != PG_GETARG_OID(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s is a partition of %s and audited as part of it",
+						rk_relation_name(PG_GETARG_OID(0)),
+						rk_relation_name(rk_root_of(PG_GETARG_OID(0))))));
 	if (!disable_audit(fcinfo, PG_GETARG_OID(0)))
 		ereport(NOTICE,
 				(errmsg("%s is not audited", rk_relation_name(PG_GETARG_OID(0)))));

@@ -171,6 +171,10 @@ read_visible_tables(void)
 	return tables;
 }
 
+/*
+ * The leaves, with their entries by the planner's rule: as many a page as
+ * there were when it was last analyzed.
+ */
 static List *
 read_leaves(void)
 {
@@ -179,7 +183,8 @@ read_leaves(void)
 	List	   *leaves = NIL;
 
 	begin_query(&saved,
-				"SELECT c.oid, greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)::float8, "
+				"SELECT c.oid, CASE WHEN c.relpages > 0 THEN c.reltuples::float8 / c.relpages * "
+				"    (pg_relation_size(c.oid) / current_setting('block_size')::integer) ELSE 0 END, "
 				"  pg_total_relation_size(c.oid)::float8, "
 				"  EXISTS (SELECT FROM pg_statistic s WHERE s.starelid = c.oid AND s.staattnum = 5) "
 				"FROM pg_class c WHERE $1 IS NOT NULL AND c.relkind = 'r' AND c.relispartition "

@@ -104,6 +104,10 @@ static const StoreObject store_objects[] =
 		"CREATE SEQUENCE rowkeeper_log.log_id INCREMENT BY " RK_LOG_ID_BLOCK_TEXT,
 	"Ids of log entries; one draw is a block of " RK_LOG_ID_BLOCK_TEXT "."},
 
+	{RK_LOG_SCHEMA, "table_id", "SEQUENCE",
+		"CREATE SEQUENCE rowkeeper_log.table_id AS integer",
+	"Numbers of audited tables in rowkeeper_log.tables."},
+
 	{RK_LOG_SCHEMA, "tables", "TABLE",
 		"CREATE TABLE rowkeeper_log.tables ("
 		"  table_id integer NOT NULL, relation regclass,"
@@ -154,10 +158,31 @@ static const StoreObject store_objects[] =
 	"dropped tables, and all others, for members of the log''s owner."},
 };
 
+/*
+ * The log's schema, or InvalidOid. One that somebody else made before the
+ * first audit() is not ours: what is in it would run as the extension's owner.
+ */
+Oid
+rk_audit_log_schema(void)
+{
+	Oid			schema = get_namespace_oid(RK_LOG_SCHEMA, true);
+	HeapTuple	tuple;
+	Oid			owner;
+
+	if (!OidIsValid(schema))
+		return InvalidOid;
+	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+	ReleaseSysCache(tuple);
+	return superuser_arg(owner) || owner == rk_extension_owner() ? schema : InvalidOid;
+}
+
 Oid
 rk_audit_log_relation(const char *name)
 {
-	Oid			schema = get_namespace_oid(RK_LOG_SCHEMA, true);
+	Oid			schema = rk_audit_log_schema();
 
 	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 }

@@ -185,7 +185,7 @@ static struct
 static Oid
 look_up(const char *name)
 {
-	return get_relname_relid(name, get_namespace_oid(RK_LOG_SCHEMA, false));
+	return rk_audit_log_relation(name);
 }
 
 /* The table of a class, or InvalidOid. */

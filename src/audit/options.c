@@ -46,10 +46,16 @@ get_names(Jsonb *options, const char *name)
 	JsonbValue	list;
 	List	   *names = NIL;
 
-	if (find_member(options, name, &list) == NULL || list.type != jbvBinary)
+	if (find_member(options, name, &list) == NULL || list.type != jbvBinary ||
+		!JsonContainerIsArray(list.val.binary.data))
 		return NIL;
 	for (uint32 i = 0; i < JsonContainerSize(list.val.binary.data); i++)
-		names = lappend(names, copy_string(getIthJsonbValueFromContainer(list.val.binary.data, i)));
+	{
+		JsonbValue *name = getIthJsonbValueFromContainer(list.val.binary.data, i);
+
+		if (name->type == jbvString)
+			names = lappend(names, copy_string(name));
+	}
 	return names;
 }
 

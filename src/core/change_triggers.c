@@ -11,81 +11,162 @@
  *   rowkeeper_changes_flush  AFTER STATEMENT and TRUNCATE, on the root and on
  *                            every partition: the server does not clone it.
  *
- * They are created as the extension's owner, because EXECUTE on their
- * functions is nobody's: whoever could attach them to a table of his own could
- * write history for another.
+ * They are created as the extension's owner. EXECUTE on the row function is
+ * PUBLIC's, because the server asks for it when a table's owner adds a
+ * partition; that nobody creates such a trigger by hand is seen to by the
+ * event trigger (audit/ddl_events.c), and one on a table that the log does not
+ * know can write nothing.
  */
 #include "rowkeeper.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/indexing.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-/* The root and all its partitions, locked. */
+PG_FUNCTION_INFO_V1(rowkeeper_changes_options);
+
+/* The root and all its partitions, locked unless lockmode is NoLock. */
 List *
 rk_relation_tree(Oid root, LOCKMODE lockmode)
 {
 	return find_all_inheritors(root, lockmode, NULL);
 }
 
-static Trigger *
-find_trigger(Relation rel, const char *name)
+/* One of our triggers as the catalog has it. */
+typedef struct TriggerRow
 {
-	TriggerDesc *triggers = rel->trigdesc;
+	char		state;			/* tgenabled: 'O', 'A', 'D', 'R' */
+	List	   *arguments;		/* char * */
+} TriggerRow;
 
-	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
-		if (strcmp(triggers->triggers[i].tgname, name) == 0)
-			return &triggers->triggers[i];
-	return NULL;
+/* A trigger is ours by its name and its function: anybody can name one so. */
+static bool
+has_our_function(Oid function, const char *trigger)
+{
+	const char *expected = strcmp(trigger, RK_CHANGES_TRIGGER) == 0 ? "_changes_row" : "_changes_flush";
+	char	   *name = get_func_name(function);
+	char	   *schema = get_namespace_name(get_func_namespace(function));
+
+	return name != NULL && schema != NULL &&
+		strcmp(name, expected) == 0 && strcmp(schema, "rowkeeper") == 0;
 }
 
-/* Our row trigger of a relation whose descriptor is open, or NULL. */
-Trigger *
-rk_changes_trigger(Relation rel)
+/* The arguments, which the catalog keeps as one text each, NUL after each. */
+static List *
+split_arguments(HeapTuple tuple, TupleDesc desc)
 {
-	return find_trigger(rel, RK_CHANGES_TRIGGER);
+	List	   *arguments = NIL;
+	bool		isnull;
+	Datum		stored = heap_getattr(tuple, Anum_pg_trigger_tgargs, desc, &isnull);
+	char	   *position;
+
+	if (isnull)
+		return NIL;
+	position = VARDATA_ANY(DatumGetByteaPCopy(stored));
+	for (int i = 0; i < ((Form_pg_trigger) GETSTRUCT(tuple))->tgnargs; i++)
+	{
+		arguments = lappend(arguments, position);
+		position += strlen(position) + 1;
+	}
+	return arguments;
 }
 
-/* The options a consumer has in our row trigger's arguments, or NULL. */
-char *
-rk_trigger_options(const Trigger *trigger, const char *consumer)
+/*
+ * Read one of our triggers of a table; false where the table has none. The
+ * table itself is neither opened nor locked, so nobody who asks waits for a
+ * table that is being altered, and no DDL on one partition for another's.
+ */
+static bool
+read_trigger(Oid relid, const char *name, TriggerRow *row)
 {
-	for (int i = 0; trigger != NULL && i + 1 < trigger->tgnargs; i += 2)
-		if (strcmp(trigger->tgargs[i], consumer) == 0)
-			return trigger->tgargs[i + 1];
+	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	ScanKeyInit(&keys[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	ScanKeyInit(&keys[1], Anum_pg_trigger_tgname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum(name));
+	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL, 2, keys);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple) &&
+		has_our_function(((Form_pg_trigger) GETSTRUCT(tuple))->tgfoid, name))
+	{
+		found = true;
+		row->state = ((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled;
+		row->arguments = split_arguments(tuple, RelationGetDescr(catalog));
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return found;
+}
+
+/* The options a consumer has in the row trigger of a table, as text, or NULL. */
+static char *
+options_text(Oid relid, const char *consumer)
+{
+	TriggerRow	row;
+
+	if (!read_trigger(relid, RK_CHANGES_TRIGGER, &row))
+		return NULL;
+	for (int i = 0; i + 1 < list_length(row.arguments); i += 2)
+		if (strcmp(list_nth(row.arguments, i), consumer) == 0)
+			return list_nth(row.arguments, i + 1);
 	return NULL;
 }
 
 /*
- * The options a consumer has on a table, in the current memory context; NULL
- * where it has none.
+ * The options a consumer has on a table or partition, in the current memory
+ * context; NULL where it has none. Takes no lock on the table.
  */
 Jsonb *
 rk_changes_options(Oid relid, const char *consumer)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
-	char	   *options = rk_trigger_options(rk_changes_trigger(rel), consumer);
-	Jsonb	   *result = NULL;
+	char	   *options = options_text(relid, consumer);
 
-	if (options != NULL)
-		result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(options)));
-	table_close(rel, NoLock);
-	return result;
+	return options == NULL ? NULL
+		: DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(options)));
 }
 
-/* A trigger's firing state ('O', 'A', 'D', 'R'), or 0 where it is missing. */
+/*
+ * rowkeeper._changes_options(target regclass, consumer text) returns jsonb:
+ * the options that a feature has in the row trigger of a table, NULL where
+ * there is none. Shows what pg_trigger shows to everybody. No locks on the
+ * table, no privileges, no errors.
+ */
+Datum
+rowkeeper_changes_options(PG_FUNCTION_ARGS)
+{
+	Jsonb	   *options = rk_changes_options(PG_GETARG_OID(0),
+											 text_to_cstring(PG_GETARG_TEXT_PP(1)));
+
+	if (options == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_JSONB_P(options);
+}
+
 static char
 trigger_state(Oid relid, const char *name)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
-	Trigger    *trigger = find_trigger(rel, name);
-	char		state = trigger == NULL ? '\0' : trigger->tgenabled;
+	TriggerRow	row;
 
-	table_close(rel, NoLock);
-	return state;
+	return read_trigger(relid, name, &row) ? row.state : '\0';
+}
+
+/* How our row trigger of a table fires ('O', 'A', 'D', 'R'); 0: it has none. */
+char
+rk_changes_state(Oid relid)
+{
+	return trigger_state(relid, RK_CHANGES_TRIGGER);
 }
 
 /* DDL on a table whose deferred triggers are pending fails: say how to go on. */
@@ -173,27 +254,27 @@ ensure_row_trigger_state(FunctionCallInfo fcinfo, List *tree, bool replica)
 static List *
 merge_arguments(Oid relid, const char *consumer, const char *options)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
-	Trigger    *trigger = rk_changes_trigger(rel);
+	TriggerRow	row = {0};
 	List	   *arguments = NIL;
 	bool		found = false;
 
-	for (int i = 0; trigger != NULL && i + 1 < trigger->tgnargs; i += 2)
+	(void) read_trigger(relid, RK_CHANGES_TRIGGER, &row);
+	for (int i = 0; i + 1 < list_length(row.arguments); i += 2)
 	{
-		bool		ours = strcmp(trigger->tgargs[i], consumer) == 0;
+		char	   *name = list_nth(row.arguments, i);
+		bool		ours = strcmp(name, consumer) == 0;
 
 		found |= ours;
 		if (ours && options == NULL)
 			continue;
-		arguments = lappend(arguments, pstrdup(trigger->tgargs[i]));
-		arguments = lappend(arguments, pstrdup(ours ? options : trigger->tgargs[i + 1]));
+		arguments = lappend(arguments, name);
+		arguments = lappend(arguments, ours ? pstrdup(options) : list_nth(row.arguments, i + 1));
 	}
 	if (!found && options != NULL)
 	{
 		arguments = lappend(arguments, pstrdup(consumer));
 		arguments = lappend(arguments, pstrdup(options));
 	}
-	table_close(rel, NoLock);
 	return arguments;
 }
 
@@ -226,11 +307,9 @@ rk_changes_set(FunctionCallInfo fcinfo, Oid relid, const char *consumer,
 			   const char *options, bool replica)
 {
 	List	   *tree = rk_relation_tree(relid, AccessShareLock);
-	Relation	rel = table_open(relid, AccessShareLock);
-	char	   *before = rk_trigger_options(rk_changes_trigger(rel), consumer);
+	char	   *before = options_text(relid, consumer);
 	bool		changed = before == NULL || strcmp(before, options) != 0;
 
-	table_close(rel, NoLock);
 	if (changed)
 	{
 		check_no_pending_events(tree);
@@ -251,7 +330,7 @@ rk_changes_repair(Oid root, bool replica)
 {
 	ListCell   *lc;
 
-	foreach(lc, rk_relation_tree(root, AccessShareLock))
+	foreach(lc, rk_relation_tree(root, NoLock))
 	{
 		Oid			relid = lfirst_oid(lc);
 		char		flush = trigger_state(relid, RK_FLUSH_TRIGGER);

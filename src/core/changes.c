@@ -79,7 +79,7 @@ struct RkFrame
 	bool		held_marked;
 	CommandId	held_command;
 
-	Oid			truncated_root; /* the TRUNCATE seen last */
+	List	   *truncated;		/* roots of the TRUNCATE seen last */
 	CommandId	truncated_command;
 };
 
@@ -251,6 +251,16 @@ flush_merged(SubTransactionId subid, int depth)
 			empty_frame(frame);
 }
 
+static bool
+is_anything_left(SubTransactionId subid, int depth)
+{
+	for (RkFrame *frame = frames; frame != NULL; frame = frame->next)
+		if (belongs_to(frame, subid, depth) &&
+			(frame->count > 0 || frame->held_row != NULL || frame->open))
+			return true;
+	return false;
+}
+
 /*
  * Write what a subtransaction, which must be the current one, holds at a
  * nesting depth and below.
@@ -262,6 +272,15 @@ flush_frames(SubTransactionId subid, int depth)
 	int			filled_count = 0;
 	bool		pushed = false;
 
+	if (!is_anything_left(subid, depth))
+		return;
+
+	/* before commit there is no snapshot, which TOAST needs */
+	if (!ActiveSnapshotSet())
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		pushed = true;
+	}
 	for (RkFrame *frame = frames; frame != NULL; frame = frame->next)
 		if (belongs_to(frame, subid, depth))
 		{
@@ -273,15 +292,6 @@ flush_frames(SubTransactionId subid, int depth)
 				filled_count++;
 			}
 		}
-	if (filled_count == 0)
-		return;
-
-	/* before commit there is no snapshot, which TOAST needs */
-	if (!ActiveSnapshotSet())
-	{
-		PushActiveSnapshot(GetTransactionSnapshot());
-		pushed = true;
-	}
 	if (filled_count == 1)
 		flush_frame(filled);
 	else
@@ -310,6 +320,15 @@ flush_if_large(RkFrame *frame)
 		large = frame->bytes >= NESTED_FLUSH_BYTES;
 	if (large)
 		flush_frame(frame);
+
+	/* what committed subtransactions left deeper down has no other limit */
+	for (RkFrame *inner = frames; inner != NULL; inner = inner->next)
+		if (inner != frame && belongs_to(inner, frame->subid, frame->depth) &&
+			inner->bytes >= NESTED_FLUSH_BYTES)
+		{
+			flush_merged(frame->subid, frame->depth);
+			break;
+		}
 }
 
 /* ---- one change ---- */
@@ -476,7 +495,10 @@ rowkeeper_changes_row(PG_FUNCTION_ARGS)
 	{
 		change.kind = RK_INSERT;
 		change.new_row = trigger->tg_trigtuple;
-		change.command = HeapTupleHeaderGetCmin(change.new_row->t_data);
+		/* COPY FREEZE leaves nothing of the transaction but its command */
+		change.command = HeapTupleHeaderXminFrozen(change.new_row->t_data)
+			? HeapTupleHeaderGetRawCommandId(change.new_row->t_data)
+			: HeapTupleHeaderGetCmin(change.new_row->t_data);
 	}
 	else if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 	{
@@ -505,15 +527,17 @@ rowkeeper_changes_row(PG_FUNCTION_ARGS)
 static void
 take_truncate(RkFrame *frame, RkChange *change)
 {
-	if (frame->truncated_root == change->info->root &&
-		frame->truncated_command == change->command &&
-		RelationGetRelid(change->rel) != change->info->root)
+	Oid			root = change->info->root;
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	if (frame->truncated_command != change->command)
+		frame->truncated = NIL;
+	frame->truncated_command = change->command;
+	if (RelationGetRelid(change->rel) == root)
+		frame->truncated = lappend_oid(frame->truncated, root);
+	MemoryContextSwitchTo(old);
+	if (RelationGetRelid(change->rel) != root && list_member_oid(frame->truncated, root))
 		return;
-	if (RelationGetRelid(change->rel) == change->info->root)
-	{
-		frame->truncated_root = change->info->root;
-		frame->truncated_command = change->command;
-	}
 	capture_change(frame, change);
 }
 
@@ -578,11 +602,19 @@ end_transaction(XactEvent event, void *arg)
 static void
 splice_frame(RkFrame *parent, RkFrame *child)
 {
+	MemoryContext old = MemoryContextSwitchTo(parent->context);
+
 	for (int i = 0; i < RK_MAX_CONSUMERS; i++)
 		for (int j = 0; j < child->batches[i].count; j++)
-			append_entry(parent, i, child->batches[i].entries[j]);
-	/* their tuples live on until the parent is flushed */
-	MemoryContextSetParent(child->context, parent->context);
+		{
+			RkEntry		entry = child->batches[i].entries[j];
+
+			/* a context of its own for each would cost 8 kB a subtransaction */
+			entry.tuple = heap_copytuple(entry.tuple);
+			append_entry(parent, i, entry);
+		}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(child->context);
 }
 
 static void

@@ -58,6 +58,8 @@ rk_identity_assume(RkIdentity *saved, Oid role, bool restricted)
 						   (restricted ? SECURITY_RESTRICTED_OPERATION : 0));
 
 	saved->guc_level = NewGUCNestLevel();
+	(void) set_config_option("rowkeeper.own_statement", "on", PGC_INTERNAL, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	for (int i = 0; i < lengthof(pinned_settings); i++)
 		(void) set_config_option(pinned_settings[i].name, pinned_settings[i].value,
 								 PGC_USERSET, PGC_S_SESSION,
@@ -71,15 +73,11 @@ rk_identity_restore(const RkIdentity *saved)
 	SetUserIdAndSecContext(saved->user, saved->sec_context);
 }
 
-/* Whether the running statement is one of ours: nobody else runs so. */
+/* Whether the running statement is one of ours; no user can set this. */
 bool
 rk_in_own_statement(void)
 {
-	Oid			user;
-	int			sec_context;
-
-	GetUserIdAndSecContext(&user, &sec_context);
-	return (sec_context & SECURITY_NOFORCE_RLS) != 0;
+	return rk_own_statement;
 }
 
 /* The owner of the extension, who owns the log as well. */

@@ -13,16 +13,17 @@
  */
 #include "rowkeeper.h"
 
+#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
+#include "commands/extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
 #define MAX_TASKS 32
-#define ADVISORY_CLASS 0x726b6d74	/* "rkmt": our part of the advisory locks */
 #define KEEP_LOG "90 days"
 
 static const RkMaintainTask *tasks[MAX_TASKS];
@@ -52,15 +53,18 @@ check_non_atomic(FunctionCallInfo fcinfo)
 			 errhint("CALL rowkeeper.maintain() by itself, outside of BEGIN and not from a function.")));
 }
 
-/* Only for a task that another session does not run already. */
+/*
+ * Only for a task that another session does not run already: a lock on a part
+ * of the extension itself, which no user's advisory lock can stand in for.
+ */
 static bool
-lock_task(const RkMaintainTask *task)
+lock_task(int number)
 {
-	uint32		hash = hash_bytes((const unsigned char *) task->name, strlen(task->name));
+	LOCKTAG		tag;
 
-	return DatumGetBool(DirectFunctionCall2(pg_try_advisory_xact_lock_int4,
-											Int32GetDatum(ADVISORY_CLASS),
-											Int32GetDatum((int32) hash)));
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId,
+					   get_extension_oid("rowkeeper", false), number + 1);
+	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 /* A task and what it is told, as one argument. */
@@ -136,8 +140,9 @@ trim_log(void)
 
 /* Run one task until it has no more to do, committing each time. */
 static void
-maintain_task(const RkMaintainTask *task, Oid target, bool force)
+maintain_task(int number, Oid target, bool force)
 {
+	const RkMaintainTask *task = tasks[number];
 	bool		more;
 
 	do
@@ -146,7 +151,7 @@ maintain_task(const RkMaintainTask *task, Oid target, bool force)
 		TimestampTz started = GetCurrentTimestamp();
 		ErrorData  *error;
 
-		if (!lock_task(task))
+		if (!lock_task(number))
 			return;
 		error = rk_attempt(run_task, &task_run);
 		if (error != NULL || task_run.run.changed > 0)
@@ -197,7 +202,7 @@ rowkeeper_maintain(PG_FUNCTION_ARGS)
 	{
 		if (tasks[i]->owner_only && (!owner || OidIsValid(target)))
 			continue;
-		maintain_task(tasks[i], target, force);
+		maintain_task(i, target, force);
 	}
 	trim_log();
 	SPI_finish();

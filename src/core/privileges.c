@@ -8,7 +8,12 @@
  */
 #include "rowkeeper.h"
 
+#include "access/htup_details.h"
+#include "catalog/pg_namespace.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(rowkeeper_reset_privileges);
 
@@ -32,6 +37,28 @@ static const char revokes[] =
 " AND a.grantee = 0 AND a.privilege_type <> 'SELECT'";
 
 /*
+ * CREATE EXTENSION takes a schema that is there already; one of somebody
+ * else's could get functions of his beside ours.
+ */
+static void
+check_schema_owner(Oid owner)
+{
+	HeapTuple	tuple = SearchSysCache1(NAMESPACENAME, CStringGetDatum("rowkeeper"));
+	Oid			schema_owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "schema \"rowkeeper\" does not exist");
+	schema_owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+	ReleaseSysCache(tuple);
+	if (schema_owner != owner && !superuser_arg(schema_owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("schema \"rowkeeper\" is owned by \"%s\", not by who creates the extension",
+						GetUserNameFromId(schema_owner, false)),
+				 errhint("Rename that schema, or drop it.")));
+}
+
+/*
  * rowkeeper._reset_privileges() returns bigint: how many grants were revoked.
  * Called by the install and update scripts, as their superuser.
  */
@@ -43,6 +70,7 @@ rowkeeper_reset_privileges(PG_FUNCTION_ARGS)
 	uint64		count;
 	SPITupleTable *statements;
 
+	check_schema_owner(owner);
 	rk_identity_assume(&saved, owner, false);
 	SPI_connect();
 	if (SPI_execute(revokes, false, 0) != SPI_OK_SELECT)

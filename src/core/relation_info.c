@@ -54,7 +54,6 @@ rk_root_of(Oid relid)
 static void
 fill_relation_info(RkRelationInfo *info, Relation rel)
 {
-	Trigger    *trigger = rk_changes_trigger(rel);
 	MemoryContext old;
 
 	if (info->context != NULL)
@@ -75,12 +74,10 @@ fill_relation_info(RkRelationInfo *info, Relation rel)
 	old = MemoryContextSwitchTo(info->context);
 	for (int i = 0; i < consumer_count; i++)
 	{
-		char	   *options = rk_trigger_options(trigger, consumers[i]->name);
+		Jsonb	   *options = rk_changes_options(info->relid, consumers[i]->name);
 
 		if (options != NULL)
-			info->consumer[i] =
-				consumers[i]->prepare(rel, info->root,
-									  DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(options))));
+			info->consumer[i] = consumers[i]->prepare(rel, info->root, options);
 	}
 	MemoryContextSwitchTo(old);
 	info->valid = true;

@@ -11,6 +11,7 @@
 char	   *rk_actor_settings;
 int			rk_inline_rows = 100000;
 bool		rk_audit_capture = true;
+bool		rk_own_statement = false;
 
 static void
 define_settings(void)
@@ -40,6 +41,15 @@ define_settings(void)
 							 true,
 							 PGC_SUSET,
 							 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("rowkeeper.own_statement",
+							 "Set while the extension runs a statement of its own.",
+							 NULL,
+							 &rk_own_statement,
+							 false,
+							 PGC_INTERNAL,
+							 GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
 							 NULL, NULL, NULL);
 }
 

@@ -90,7 +90,14 @@ actor_of_settings(void)
 
 	foreach(lc, actor_setting_names())
 	{
-		const char *value = GetConfigOption((char *) lfirst(lc), true, true);
+		char	   *name = lfirst(lc);
+		const char *value;
+
+		/* only what applications set: never a setting that is kept from them */
+		if (strchr(name, '.') == NULL ||
+			(GetConfigOptionFlags(name, true) & GUC_SUPERUSER_ONLY) != 0)
+			continue;
+		value = GetConfigOption(name, true, false);
 
 		if (value != NULL && value[0] != '\0')
 			return value;

@@ -5,6 +5,13 @@ CREATE DATABASE regress_rk_migration;
 \c regress_rk_migration
 SET client_min_messages = warning;
 \set migration 'CREATE TABLE IF NOT EXISTS customers (id int PRIMARY KEY, name text); CREATE TABLE IF NOT EXISTS orders (id int PRIMARY KEY, customer int REFERENCES customers, qty int); INSERT INTO customers VALUES (1, ''ann'') ON CONFLICT DO NOTHING; INSERT INTO orders VALUES (1, 1, 1) ON CONFLICT DO NOTHING'
+-- default privileges, as applications have them, must not open the log
+CREATE ROLE regress_rk_service;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_rk_service;
+ALTER DEFAULT PRIVILEGES GRANT INSERT, UPDATE, DELETE, TRUNCATE ON TABLES TO PUBLIC;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO regress_rk_service;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO regress_rk_service;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO regress_rk_service;
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS rowkeeper CASCADE;
 :migration;
@@ -13,6 +20,13 @@ SELECT rowkeeper.audit('orders', keep => '1 year');
 INSERT INTO orders VALUES (2, 1, 2);
 UPDATE orders SET qty = 3 WHERE id = 2;
 COMMIT;
+SELECT c.oid::regclass, a.grantee::regrole, array_agg(a.privilege_type ORDER BY a.privilege_type) FROM pg_class c CROSS JOIN LATERAL aclexplode(relacl) a
+    WHERE relnamespace IN ('rowkeeper_log'::regnamespace, 'rowkeeper'::regnamespace) AND a.grantee <> relowner
+    AND (relnamespace = 'rowkeeper_log'::regnamespace OR a.privilege_type <> 'SELECT') GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT nspname FROM pg_namespace CROSS JOIN LATERAL aclexplode(nspacl) a
+    WHERE nspname = 'rowkeeper_log' AND a.grantee <> nspowner;
+SELECT p.oid::regproc, a.grantee::regrole FROM pg_proc p CROSS JOIN LATERAL aclexplode(proacl) a
+    WHERE pronamespace = 'rowkeeper'::regnamespace AND proname ~ '^_' AND a.grantee NOT IN (proowner, 0) ORDER BY 1;
 -- the second time nothing changes
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS rowkeeper CASCADE;
@@ -105,4 +119,4 @@ SELECT rowkeeper.audit('orders');
 \c :db
 SET client_min_messages = warning;
 DROP DATABASE regress_rk_migration;
-DROP ROLE regress_rk_migrator;
+DROP ROLE regress_rk_migrator, regress_rk_service;

@@ -80,7 +80,9 @@ UPDATE nodes SET id = 10 WHERE id = 1;
 DELETE FROM nodes WHERE id = 10;
 :news;
 
--- a BEFORE trigger changes a row that its statement has changed already
+-- A known limit: what a BEFORE trigger, or a function that the statement
+-- calls, changes stands before what the statement itself changed, also where
+-- it is a row that the statement has changed already.
 CREATE TABLE totals (id int PRIMARY KEY, v int);
 SELECT rowkeeper.audit('totals') \g /dev/null
 CREATE FUNCTION add_up() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -95,7 +97,6 @@ CREATE TRIGGER add_up BEFORE INSERT OR UPDATE ON totals FOR EACH ROW EXECUTE FUN
 INSERT INTO totals VALUES (0, 0), (1, 10), (2, 20);
 :news;
 DROP TRIGGER add_up ON totals;
--- and so does a function that the statement calls
 CREATE FUNCTION raise(int) RETURNS int LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE audit_order.totals SET v = v + 1000 WHERE id = 0 AND $1 > 0;

@@ -6,8 +6,8 @@ SET search_path = audit_read;
 
 CREATE TABLE accounts (id int PRIMARY KEY, owner text, balance int, note text);
 CREATE TABLE bookings (id int PRIMARY KEY, account int, amount int);
-SELECT rowkeeper.audit('accounts', exclude => '{note}') \g /dev/null
-SELECT rowkeeper.audit('bookings', capture => 'full', keep => '1 year') \g /dev/null
+SELECT rowkeeper.audit('accounts', exclude => '{note}', keep => '413 days') \g /dev/null
+SELECT rowkeeper.audit('bookings', capture => 'full', keep => '414 days') \g /dev/null
 
 -- the columns that applications rely on
 SELECT attname, format_type(atttypid, atttypmod)

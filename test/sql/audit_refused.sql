@@ -126,7 +126,7 @@ CREATE TRIGGER early BEFORE INSERT ON forged FOR EACH ROW EXECUTE FUNCTION rowke
 INSERT INTO forged VALUES (1);
 DROP TRIGGER early ON forged;
 CREATE TRIGGER "!rowkeeper_changes" AFTER INSERT ON forged FOR EACH ROW EXECUTE FUNCTION rowkeeper._changes_row('audit', '{}');
-INSERT INTO forged VALUES (1);
+INSERT INTO forged VALUES (2);
 
 SET client_min_messages = error;
 DROP SCHEMA audit_refused CASCADE;

@@ -203,5 +203,17 @@ INSERT INTO capitals VALUES (2, 'Rome');
 UPDATE cities SET name = upper(name);
 :news;
 
+-- An entry says whose row it is: the row's tenant_id, not the session's.
+CREATE TABLE invoices (id int PRIMARY KEY, tenant_id uuid, qty int);
+SELECT rowkeeper.audit('invoices') \g /dev/null
+:mark \gset
+INSERT INTO invoices VALUES (1, '11111111-1111-1111-1111-111111111111', 1), (2, NULL, 2);
+UPDATE invoices SET qty = 3;
+UPDATE invoices SET tenant_id = '22222222-2222-2222-2222-222222222222' WHERE id = 1;
+DELETE FROM invoices;
+TRUNCATE invoices;
+SELECT action, record_id, tenant FROM rowkeeper.audit_log WHERE table_schema = 'audit_statements' AND id > :seen ORDER BY id;
+SELECT l.action, record_id, tenant, new_tenant FROM rowkeeper_log.log l WHERE id > :seen AND new_tenant IS NOT NULL;
+
 DROP SCHEMA audit_statements CASCADE;
 DROP ROLE regress_rk_parent, regress_rk_child;

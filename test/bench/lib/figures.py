@@ -68,13 +68,15 @@ class Figures:
     def targets(self):
         """(what, measured, target, whether met) of all that was measured."""
         rows = []
+        single = self.results["single"]
+        kilobytes = self.results["memory"]
 
         def judge(what, value, limit, form, at_most=True):
             met = value <= limit if at_most else value >= limit
             rows.append((what, form % value, ("at most " if at_most else "at least ") + form % limit,
                          "yes" if met else "NO"))
 
-        if "bulk" in self.results:
+        if self.results["bulk"]:
             for kind in bulk.KINDS:
                 judge("CPU added by %s, in parts of empty trigger + floor" % kind,
                       self.to_floor("changes", kind)[0], 1.15, "%.2f")
@@ -82,26 +84,24 @@ class Figures:
                 judge("PL/pgSQL trigger's CPU on %s, times ours" % kind,
                       self.to_plpgsql("changes", kind)[0], times, "%.1f", at_most=False)
             judge("WAL bytes added by a one-column UPDATE", self.wal("changes", "UPDATE"), 262, "%.0f")
-        if "single" in self.results:
-            for kind, part in (("UPDATE", 0.93), ("INSERT", 0.90)):
-                for clients in (1, 2):
+        for kind, part in (("UPDATE", 0.93), ("INSERT", 0.90)):
+            for clients in (1, 2):
+                if ("changes", kind, clients) in single:
                     judge("single-row %s, %d client%s, part of the unaudited rate"
                           % (kind, clients, "s" if clients > 1 else ""),
-                          median(self.results["single"]["changes", kind, clients][0]),
-                          part, "%.3f", at_most=False)
-        if "memory" in self.results:
-            kilobytes = self.results["memory"]
+                          median(single["changes", kind, clients][0]), part, "%.3f", at_most=False)
+        if "changes" in kilobytes:
             judge("memory of an UPDATE of %d rows beyond the empty trigger's, MB"
                   % self.results["options"].memory_rows,
                   (kilobytes["changes"] - kilobytes["empty"]) / MB, 16, "%.1f")
-        if "history" in self.results:
-            for leaves, limit in ((26, 1.0), (156, 3.0)):
+        for leaves, limit in ((26, 1.0), (156, 3.0)):
+            if leaves in self.results["history"]:
                 h = self.results["history"][leaves]
                 judge("history of one row among %d entries in %d leaves, warm, ms"
                       % (h["entries"], leaves), h["median"], limit, "%.2f")
                 judge("sequential scans of leaves by these, %d leaves" % leaves,
                       h["seq_scans"], 0, "%d")
-        if "unchanged" in self.results:
+        if self.results["unchanged"]:
             judge("entries of 20 updates that change nothing",
                   self.results["unchanged"]["no_op_entries"], 0, "%d")
             judge("bytes of an entry beside an unchanged 160 kB text",

@@ -105,6 +105,7 @@ def measure(server, entries, leaves, say):
     return result
 
 
-def run(server, entries, say):
-    """{leaves: measured}"""
-    return {leaves: measure(server, entries, leaves, say) for leaves in (26, 156)}
+def run(server, entries, say, result):
+    """Fill result: {leaves: measured}"""
+    for leaves in (26, 156):
+        result[leaves] = measure(server, entries, leaves, say)

@@ -45,9 +45,8 @@ def peak(server, rows):
     return highest - before
 
 
-def run(server, rows, say):
-    """{name: kilobytes}"""
-    result = {}
+def run(server, rows, say, result):
+    """Fill result: {name: kilobytes}"""
     say("memory: preparing %d rows" % rows)
     server.psql(SETUP % rows)
     for name, (on, off) in TRIGGERS.items():
@@ -59,4 +58,3 @@ def run(server, rows, say):
         server.psql("CHECKPOINT")
     server.psql("DROP TABLE narrow")
     server.psql("SELECT format('TRUNCATE %%s', %s) \\gexec" % who.LEAF)
-    return result

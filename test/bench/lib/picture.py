@@ -92,9 +92,9 @@ def draw_single(canvas, single, contestants):
 
 def draw(figures, results):
     canvas = Canvas()
-    if "bulk" in results:
+    if results["bulk"]:
         draw_cpu(canvas, figures, results["contestants"])
-    if "single" in results:
+    if results["single"]:
         draw_single(canvas, results["single"], results["contestants"])
     canvas.y += 14
     return canvas.finish()

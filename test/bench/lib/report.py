@@ -54,17 +54,18 @@ def single_table(results, contestants):
         if any(cell != "-" for cell in cells):
             rows.append([c.title] + cells)
     rows.append(["(unaudited transactions a second)"] +
-                ["%.0f" % single["changes", k, n][1] for k, n in columns])
+                ["%.0f" % single["changes", k, n][1] if ("changes", k, n) in single else "-"
+                 for k, n in columns])
     yield ("Single-row transactions, part of the unaudited rate",
            [""] + ["%s, %d client%s" % (k, n, "s" if n > 1 else "") for k, n in columns], rows)
 
 
 def other_tables(results):
-    if "memory" in results:
+    if results["memory"]:
         titles = {"none": "no audit", "empty": "empty C row trigger", "changes": "rowkeeper, changes"}
         yield ("Memory (RssAnon) that an UPDATE of %d rows adds" % results["options"].memory_rows,
                ["", "MB"], [[titles[n], "%.1f" % (kb / MB)] for n, kb in results["memory"].items()])
-    if "history" in results:
+    if results["history"]:
         yield ("audit_history() of one row",
                ["leaves with entries", "all leaves", "entries in the log", "entries of the row",
                 "warm median, ms", "first call of a session, ms", "sequential scans"],
@@ -76,9 +77,9 @@ def other_tables(results):
 def tables(results):
     figures = Figures(results)
     yield ("Targets", ["", "measured", "target", "met"], [list(r) for r in figures.targets()])
-    if "bulk" in results:
+    if results["bulk"]:
         yield from bulk_tables(figures, results["contestants"])
-    if "single" in results:
+    if results["single"]:
         yield from single_table(results, results["contestants"])
     yield from other_tables(results)
 
@@ -101,8 +102,8 @@ def conditions(results):
         % (processor(), os.cpu_count(), results["server"]),
         "Bulk: %d rows of a 12-column table a statement, %d rounds after a warm-up. CPU is the "
         "backend's user and system time; what a contestant adds is its time less that of the "
-        "unaudited table in the same round; medians over rounds, ratios taken within each round."
-        % (options.rows, options.pairs),
+        "unaudited table in the same round; medians over rounds, ratios taken within each round. "
+        "Peers: %d round." % (options.rows, len(results["bulk"]), bulk.PEER_ROUNDS),
         "Floor: the same log rows, finished, out of memory into the same leaf with the same indexes "
         "in batches of %d, through the server's own table_multi_insert() and ExecInsertIndexTuples()."
         % bulk.BATCH,

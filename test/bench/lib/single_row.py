@@ -53,14 +53,13 @@ def measure(server, contestant, kind, clients, pairs, seconds):
     return ratios, statistics.median(rates)
 
 
-def run(server, contestants, rows, pairs, seconds, say):
-    """{(name, kind, clients): (ratios, unaudited rate)}"""
+def run(server, contestants, rows, pairs, seconds, say, result):
+    """Fill result: {(name, kind, clients): (ratios, unaudited rate)}"""
     server.psql("ALTER DATABASE bench SET app.user_id = 'bench'")
     for c in [who.NONE] + contestants:
         prepare(server, c, min(rows, 100000))
     server.psql("CHECKPOINT")
-    result = {}
-    for contestant in contestants:
+    for contestant in sorted(contestants, key=lambda c: c is not who.CHANGES):
         for kind in SCRIPTS:
             if contestant.kinds is not None and kind not in contestant.kinds:
                 continue
@@ -70,4 +69,3 @@ def run(server, contestants, rows, pairs, seconds, say):
                 result[contestant.name, kind, clients] = measure(
                     server, contestant, kind, clients,
                     pairs * TARGET_PAIRS if contestant is who.CHANGES else pairs, seconds)
-    return result

@@ -17,9 +17,9 @@ DROP TABLE letter;
 """
 
 
-def run(server, say):
-    """Entries of 20 updates without a change; bytes of an entry beside 160 kB of text."""
+def run(server, say, result):
+    """Fill result: entries of 20 updates without a change; bytes of an entry beside 160 kB of text."""
     say("updates that change nothing, and unchanged toasted values")
     rows = server.psql(SCRIPT)
     server.psql("SELECT format('TRUNCATE %%s', %s) \\gexec" % who.LEAF)
-    return {"no_op_entries": int(rows[0][0]), "toast_entry_bytes": int(rows[1][0])}
+    result.update(no_op_entries=int(rows[0][0]), toast_entry_bytes=int(rows[1][0]))
