@@ -128,6 +128,7 @@ extern void rk_audit_check_altered(Oid root, Oid altered);
 extern void rk_audit_options_store(Oid root, const RkAuditOptions *options);
 
 /* ddl_describe.c: what is said of a command */
+extern void rk_audit_push_text(JsonbParseState **state, const char *key, const char *value);
 extern Jsonb *rk_audit_detail(const char *key, const char *value,...);
 extern bool rk_audit_has_subcommand(List *subcommands, const char *wanted);
 extern Jsonb *rk_audit_describe_alter(const RkDdlCommand *command, Oid root);

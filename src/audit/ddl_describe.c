@@ -13,12 +13,15 @@
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
-static void
-push_pair(JsonbParseState **state, const char *key, const char *value)
+/* Add a member to an object; nothing where there is no value. */
+void
+rk_audit_push_text(JsonbParseState **state, const char *key, const char *value)
 {
 	JsonbValue	k = {.type = jbvString};
 	JsonbValue	v = {.type = jbvString};
 
+	if (value == NULL || value[0] == '\0')
+		return;
 	k.val.string.val = (char *) key;
 	k.val.string.len = strlen(key);
 	v.val.string.val = (char *) value;
@@ -38,7 +41,7 @@ rk_audit_detail(const char *key, const char *value,...)
 	va_start(more, value);
 	while (key != NULL)
 	{
-		push_pair(&state, key, value);
+		rk_audit_push_text(&state, key, value);
 		key = va_arg(more, const char *);
 		if (key != NULL)
 			value = va_arg(more, const char *);
@@ -178,7 +181,7 @@ push_columns(JsonbParseState **state, Oid relid)
 		Form_pg_attribute column = TupleDescAttr(desc, i);
 
 		if (!column->attisdropped)
-			push_pair(state, NameStr(column->attname),
+			rk_audit_push_text(state, NameStr(column->attname),
 					  format_type_extended(column->atttypid, column->atttypmod,
 										   FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
 	}
@@ -194,20 +197,20 @@ rk_audit_describe_alter(const RkDdlCommand *command, Oid root)
 	char	   *actions = describe_subcommands(command->subcommands);
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_pair(&state, "command", command->tag);
+	rk_audit_push_text(&state, "command", command->tag);
 	if (actions != NULL)
-		push_pair(&state, "actions", actions);
+		rk_audit_push_text(&state, "actions", actions);
 	if (IsA(command->parsetree, RenameStmt))
 	{
 		const RenameStmt *rename = (const RenameStmt *) command->parsetree;
 
 		if (rename->renameType == OBJECT_COLUMN || rename->renameType == OBJECT_ATTRIBUTE)
-			push_pair(&state, "renamed_column", rename->subname);
+			rk_audit_push_text(&state, "renamed_column", rename->subname);
 		if (rename->newname != NULL)
-			push_pair(&state, "new_name", rename->newname);
+			rk_audit_push_text(&state, "new_name", rename->newname);
 	}
 	if (command->relid != root)
-		push_pair(&state, "partition", rk_relation_name(command->relid));
+		rk_audit_push_text(&state, "partition", rk_relation_name(command->relid));
 	push_columns(&state, command->relid);
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }

@@ -37,22 +37,6 @@ static HTAB *who_records = NULL;
 static uint64 who_records_generation = 0;
 static int	unsettled_who_records = 0;	/* those of this transaction */
 
-static void
-push_text(JsonbParseState **state, const char *key, const char *value)
-{
-	JsonbValue	k = {.type = jbvString};
-	JsonbValue	v = {.type = jbvString};
-
-	if (value == NULL || value[0] == '\0')
-		return;
-	k.val.string.val = (char *) key;
-	k.val.string.len = strlen(key);
-	v.val.string.val = (char *) value;
-	v.val.string.len = strlen(value);
-	pushJsonbValue(state, WJB_KEY, &k);
-	pushJsonbValue(state, WJB_VALUE, &v);
-}
-
 /* The context that was set, with what the session itself adds to it. */
 static void
 push_context(JsonbParseState **state, const RkWho *who)
@@ -75,7 +59,7 @@ push_context(JsonbParseState **state, const RkWho *who)
 			pushJsonbValue(state, token, &value);
 	}
 	if (who->replica)
-		push_text(state, "session_replication_role", "replica");
+		rk_audit_push_text(state, "session_replication_role", "replica");
 	pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 
@@ -99,12 +83,12 @@ rk_audit_who_describe(const RkWho *who)
 	char	   *db_user = GetUserNameFromId(who->session_user, true);
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_text(&state, "actor", who->actor != NULL ? who->actor : db_user);
-	push_text(&state, "actor_source", who->actor_source);
-	push_text(&state, "db_user", db_user);
-	push_text(&state, "db_role", GetUserNameFromId(who->role, true));
-	push_text(&state, "client_addr", client_address());
-	push_text(&state, "application_name", who->application_name);
+	rk_audit_push_text(&state, "actor", who->actor != NULL ? who->actor : db_user);
+	rk_audit_push_text(&state, "actor_source", who->actor_source);
+	rk_audit_push_text(&state, "db_user", db_user);
+	rk_audit_push_text(&state, "db_role", GetUserNameFromId(who->role, true));
+	rk_audit_push_text(&state, "client_addr", client_address());
+	rk_audit_push_text(&state, "application_name", who->application_name);
 	push_context(&state, who);
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
