@@ -106,6 +106,23 @@ sub postmaster_pid
 	return (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
 }
 
+# Wait until none of the processes runs. One that nobody has reaped yet (in a
+# container whose first process does not) still has its number, and the lock
+# file that names it would keep the server from starting.
+sub wait_for_death
+{
+	my @pids = @_;
+
+	for (1 .. 200)
+	{
+		my $running = grep { /^[^Z]/ } split /\n/, `ps -o stat= -p @{[join ',', @pids]}`;
+		last unless $running;
+		sleep 0.05;
+	}
+	unlink $node->data_dir . '/postmaster.pid';
+	return;
+}
+
 # Every process dies at the same moment, as when the machine loses power.
 sub kill_everything
 {
@@ -113,12 +130,8 @@ sub kill_everything
 	my @children = server_processes($postmaster);
 
 	kill 'KILL', $postmaster, @children;
-	for (1 .. 100)
-	{
-		last unless kill 0, $postmaster, @children;
-		sleep 0.05;
-	}
 	$node->kill9;    # tells the test library
+	wait_for_death($postmaster, @children);
 	$node->start;
 }
 
@@ -129,11 +142,7 @@ sub kill_postmaster
 	my @children = server_processes($postmaster);
 
 	$node->kill9;
-	for (1 .. 200)
-	{
-		last unless kill 0, @children;
-		sleep 0.05;
-	}
+	wait_for_death($postmaster, @children);
 	$node->start;
 }
 
