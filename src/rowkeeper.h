@@ -66,7 +66,8 @@ typedef struct RkWho
 	const char *actor;
 	const char *actor_source;	/* token, context, claim, setting, session */
 	Oid			session_user;
-	Oid			role;			/* the outer user: SET ROLE, not SECURITY DEFINER */
+	Oid			role;			/* the outer user: SET ROLE, not SECURITY
+								 * DEFINER */
 	const char *application_name;
 	Jsonb	   *context;		/* NULL: none */
 	bool		replica;		/* session_replication_role = replica */
@@ -75,7 +76,8 @@ typedef struct RkWho
 
 extern void rk_who_init(void);
 extern const RkWho *rk_who_current(void);
-extern uint64 rk_who_generation;	/* moves on when interned objects are dropped */
+extern uint64 rk_who_generation;	/* moves on when interned objects are
+									 * dropped */
 
 /* core/relation_info.c */
 #define RK_MAX_CONSUMERS 4
@@ -87,7 +89,8 @@ typedef struct RkRelationInfo
 	int			pins;			/* in use by a capture further up the stack */
 	MemoryContext context;		/* everything below lives here */
 	Oid			root;			/* topmost partitioned ancestor, or relid */
-	void	   *consumer[RK_MAX_CONSUMERS]; /* what each prepared, NULL: not its table */
+	void	   *consumer[RK_MAX_CONSUMERS]; /* what each prepared, NULL: not
+											 * its table */
 } RkRelationInfo;
 
 extern void rk_relation_info_init(void);
@@ -173,7 +176,8 @@ typedef struct RkMaintainRun
 	/* set by the task */
 	int64		changed;		/* 0: it found nothing to do */
 	bool		more;			/* commit, then run the task again */
-	char	   *table_schema;	/* for the record: NULL, no table in particular */
+	char	   *table_schema;	/* for the record: NULL, no table in
+								 * particular */
 	char	   *table_name;
 } RkMaintainRun;
 
@@ -181,7 +185,8 @@ typedef struct RkMaintainTask
 {
 	const char *name;			/* in maintain_log */
 	const char *feature;
-	bool		owner_only;		/* needs the extension's owner; concerns no table */
+	bool		owner_only;		/* needs the extension's owner; concerns no
+								 * table */
 	void		(*run) (RkMaintainRun *run);
 } RkMaintainTask;
 
@@ -223,7 +228,8 @@ typedef struct RkFeature
 	const char *name;
 	bool		(*off) (FunctionCallInfo fcinfo, Oid relid);	/* false: was not on */
 	List	   *(*tables) (void);	/* where it is on */
-	void		(*leave) (FunctionCallInfo fcinfo);	/* after the last table; may be NULL */
+	void		(*leave) (FunctionCallInfo fcinfo); /* after the last table;
+													 * may be NULL */
 } RkFeature;
 
 extern void rk_feature_register(const RkFeature *feature);

@@ -114,7 +114,8 @@ typedef struct RkAuditOptions
 	bool		full;			/* capture => 'full' */
 	char	   *keep;			/* an interval, NULL: for ever */
 	char	   *tenant;			/* the tenant column, or NULL */
-	bool		replica;		/* also under session_replication_role = replica */
+	bool		replica;		/* also under session_replication_role =
+								 * replica */
 } RkAuditOptions;
 
 extern RkAuditOptions *rk_audit_options_parse(Jsonb *options);

@@ -146,12 +146,12 @@ check_exclude(Relation rel, Oid root, const RkAuditOptions *options)
 
 	foreach(lc, options->exclude)
 		if (get_attnum(RelationGetRelid(rel), lfirst(lc)) <= 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("column \"%s\" of %s, which is left out of the audit, does not exist any more",
-							(char *) lfirst(lc), rk_relation_name(root)),
-					 errhint("SELECT rowkeeper.audit(%s, exclude => ...) with the name it has now.",
-							 quote_literal_cstr(rk_relation_name(root)))));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("column \"%s\" of %s, which is left out of the audit, does not exist any more",
+						(char *) lfirst(lc), rk_relation_name(root)),
+				 errhint("SELECT rowkeeper.audit(%s, exclude => ...) with the name it has now.",
+						 quote_literal_cstr(rk_relation_name(root)))));
 }
 
 static void *

@@ -182,8 +182,8 @@ push_columns(JsonbParseState **state, Oid relid)
 
 		if (!column->attisdropped)
 			rk_audit_push_text(state, NameStr(column->attname),
-					  format_type_extended(column->atttypid, column->atttypmod,
-										   FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+							   format_type_extended(column->atttypid, column->atttypmod,
+													FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
 	}
 	pushJsonbValue(state, WJB_END_OBJECT, NULL);
 	table_close(rel, NoLock);

@@ -315,13 +315,13 @@ refuse_audited_partition(const RkDdlCommand *command, Oid root)
 		return;
 	foreach(lc, rk_relation_tree(root, NoLock))
 		if (rk_changes_state(lfirst_oid(lc)) != '\0')
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("cannot attach %s to %s: it is audited and the partitioned table is not",
-							rk_relation_name(lfirst_oid(lc)), rk_relation_name(root)),
-					 errhint("SELECT rowkeeper.audit_off(%s) before, or SELECT rowkeeper.audit(%s) after it.",
-							 quote_literal_cstr(rk_relation_name(lfirst_oid(lc))),
-							 quote_literal_cstr(rk_relation_name(root)))));
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot attach %s to %s: it is audited and the partitioned table is not",
+						rk_relation_name(lfirst_oid(lc)), rk_relation_name(root)),
+				 errhint("SELECT rowkeeper.audit_off(%s) before, or SELECT rowkeeper.audit(%s) after it.",
+						 quote_literal_cstr(rk_relation_name(lfirst_oid(lc))),
+						 quote_literal_cstr(rk_relation_name(root)))));
 }
 
 /* One relation was created or altered, by its own command or another's. */

@@ -274,7 +274,8 @@ read_keep(Interval *keep)
 	if (keep->month == 0 && keep->day == 0 && keep->time < USECS_PER_DAY)
 		refuse_option("keep", "must be at least one day", "'0' keeps entries for ever.");
 
-	IntervalStyle = INTSTYLE_POSTGRES;	/* nothing in between can fail but memory */
+	IntervalStyle = INTSTYLE_POSTGRES;	/* nothing in between can fail but
+										 * memory */
 	result = DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(keep)));
 	IntervalStyle = style;
 	return result;
@@ -679,7 +680,7 @@ audited_tables(void)
 							  " WHERE tgname = '" RK_CHANGES_TRIGGER "' AND tgparentid = 0"
 							  " ORDER BY tgrelid"))
 		if (rk_audit_options_of(lfirst_oid(lc)) != NULL)
-			tables = lappend_oid(tables, lfirst_oid(lc));
+		tables = lappend_oid(tables, lfirst_oid(lc));
 	return tables;
 }
 

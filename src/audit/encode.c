@@ -303,7 +303,7 @@ put_value(Writer *w, RkKind kind, const RkTypePlan *plan, Datum value)
 		case RK_KIND_FLOAT8:
 			{
 				double		number = kind == RK_KIND_FLOAT4 ?
-				(double) DatumGetFloat4(value) : DatumGetFloat8(value);
+					(double) DatumGetFloat4(value) : DatumGetFloat8(value);
 
 				/* a string is not aligned */
 				if (isfinite(number))

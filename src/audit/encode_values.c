@@ -167,10 +167,10 @@ put_numeric(char *to, bool negative, int dscale, int weight,
 	if (fits_short_form(dscale, weight))
 	{
 		uint16		header = FORM_SHORT |
-		(negative ? SHORT_NEGATIVE : 0) |
-		(dscale << SHORT_DSCALE_SHIFT) |
-		(weight < 0 ? SHORT_WEIGHT_NEGATIVE : 0) |
-		(weight & SHORT_WEIGHT_MASK);
+			(negative ? SHORT_NEGATIVE : 0) |
+			(dscale << SHORT_DSCALE_SHIFT) |
+			(weight < 0 ? SHORT_WEIGHT_NEGATIVE : 0) |
+			(weight & SHORT_WEIGHT_MASK);
 
 		memcpy(to, &header, sizeof(header));
 		to += sizeof(header);

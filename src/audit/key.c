@@ -298,7 +298,7 @@ key_is_int64(Oid typid, Datum value, int64 *result)
 		case FLOAT8OID:
 			{
 				double		number = typid == FLOAT4OID ?
-				(double) DatumGetFloat4(value) : DatumGetFloat8(value);
+					(double) DatumGetFloat4(value) : DatumGetFloat8(value);
 
 				/* 2^63 itself is outside; false for NaN */
 				if (!(number >= -9223372036854775808.0 && number < 9223372036854775808.0) ||

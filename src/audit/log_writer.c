@@ -180,7 +180,7 @@ static struct
 	Oid			overflow;
 	int16		klass;			/* the class last written to, */
 	Oid			class_table;	/* and its table */
-}			known;				/* InvalidOid: look it up */
+} known;						/* InvalidOid: look it up */
 
 static Oid
 look_up(const char *name)
@@ -194,8 +194,8 @@ find_class_table(int16 klass)
 {
 	if (!OidIsValid(known.class_table) || known.klass != klass)
 	{
-		known.klass = klass;
-		known.class_table = look_up(psprintf("log_c%d", klass));
+		known.		klass = klass;
+		known.		class_table = look_up(psprintf("log_c%d", klass));
 	}
 	return known.class_table;
 }
@@ -204,7 +204,7 @@ static Oid
 find_overflow(void)
 {
 	if (!OidIsValid(known.overflow))
-		known.overflow = look_up("log_overflow");
+		known.		overflow = look_up("log_overflow");
 	return known.overflow;
 }
 
@@ -251,12 +251,14 @@ find_sequence(void)
 {
 	if (OidIsValid(known.sequence))
 		return known.sequence;
+
 	if (rk_audit_log_is_half_restored())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the audit log is being restored, and its sequence is not set yet"),
 				 errhint("Restore the data with --disable-triggers, or schema and data together.")));
-	known.sequence = look_up("log_id");
+	known.		sequence = look_up("log_id");
+
 	if (!OidIsValid(known.sequence))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),

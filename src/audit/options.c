@@ -131,6 +131,6 @@ rk_audit_excludes(const RkAuditOptions *options, const char *column)
 
 	foreach(lc, options->exclude)
 		if (strcmp(lfirst(lc), column) == 0)
-			return true;
+		return true;
 	return false;
 }

@@ -124,7 +124,8 @@ get_who_records(void)
 static WhoRecordKey
 make_key(const RkWho *who, Oid leaf)
 {
-	return (WhoRecordKey) {
+	return (WhoRecordKey)
+	{
 		.who = who,.leaf = leaf
 	};
 }

@@ -31,6 +31,7 @@ static const struct
 	const char *name;
 	const char *value;
 }			pinned_settings[] =
+
 {
 	{"search_path", "pg_catalog, pg_temp"},
 	{"DateStyle", "ISO, YMD"},

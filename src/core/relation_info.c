@@ -90,10 +90,15 @@ fill_relation_info(RkRelationInfo *info, Relation rel)
 RkRelationInfo *
 rk_relation_info_get(Relation rel)
 {
+	static RkRelationInfo *last = NULL; /* entries are never removed */
 	Oid			relid = RelationGetRelid(rel);
 	bool		found;
-	RkRelationInfo *info = hash_search(relation_infos, &relid, HASH_ENTER, &found);
+	RkRelationInfo *info;
 
+	if (last != NULL && last->relid == relid && last->valid)
+		return last;
+
+	info = hash_search(relation_infos, &relid, HASH_ENTER, &found);
 	if (!found)
 	{
 		info->valid = false;
@@ -102,6 +107,7 @@ rk_relation_info_get(Relation rel)
 	}
 	if (!info->valid)
 		fill_relation_info(info, rel);
+	last = info;
 	return info;
 }
 

@@ -51,7 +51,8 @@ static slist_head interned = SLIST_STATIC_INIT(interned);
 static int	interned_count = 0;
 static const RkWho *last_who = NULL;
 
-static char *parsed_settings = NULL;	/* the text that setting_names was made of */
+static char *parsed_settings = NULL;	/* the text that setting_names was
+										 * made of */
 static List *setting_names = NIL;
 
 PG_FUNCTION_INFO_V1(rowkeeper_set_context);
@@ -71,12 +72,13 @@ actor_setting_names(void)
 
 		if (!SplitGUCList(raw, ',', &names))
 			names = NIL;
-		list_free(setting_names);	/* the old names' text stays: a few bytes a
-									 * change of this setting */
+		list_free(setting_names);	/* the old names' text stays: a few bytes
+									 * a change of this setting */
 		setting_names = names;
 		if (parsed_settings)
 			pfree(parsed_settings);
 		parsed_settings = text;
+
 		MemoryContextSwitchTo(old);
 	}
 	return setting_names;
