@@ -85,7 +85,7 @@ def draw_single(canvas, single, contestants):
     for kind in ("UPDATE", "INSERT"):
         top = canvas.y + 24
         rows = [(c.title, 100 * median(single[c.name, kind, 1][0]), COLOURS.get(c.name, OTHER))
-                for c in contestants if (c.name, kind, 1) in single]
+                for c in contestants if c.name != "none" and (c.name, kind, 1) in single]
         bars(canvas, kind, rows, scale, "%.0f %%")
         canvas.line(LABEL + 100 * scale, top, canvas.y - 2)
 

@@ -4,7 +4,7 @@ import os
 import platform
 
 from . import bulk
-from .figures import MB, Figures, median
+from .figures import MB, Figures, spread
 from .picture import draw
 from .single_row import TARGET_PAIRS
 
@@ -49,14 +49,14 @@ def single_table(results, contestants):
     columns = [(kind, clients) for kind in ("UPDATE", "INSERT") for clients in (1, 2)]
     rows = []
     for c in contestants:
-        cells = ["%.3f" % median(single[c.name, k, n][0]) if (c.name, k, n) in single else "-"
-                 for k, n in columns]
+        cells = ["%.3f (%.2f-%.2f)" % spread(single[c.name, k, n][0])
+                 if (c.name, k, n) in single else "-" for k, n in columns]
         if any(cell != "-" for cell in cells):
             rows.append([c.title] + cells)
     rows.append(["(unaudited transactions a second)"] +
                 ["%.0f" % single["changes", k, n][1] if ("changes", k, n) in single else "-"
                  for k, n in columns])
-    yield ("Single-row transactions, part of the unaudited rate",
+    yield ("Single-row transactions, part of the unaudited rate (middle half of the pairs)",
            [""] + ["%s, %d client%s" % (k, n, "s" if n > 1 else "") for k, n in columns], rows)
 
 
@@ -97,13 +97,20 @@ def processor():
 
 def conditions(results):
     options = results["options"]
-    return [
+    peers = "%d round" % bulk.PEER_ROUNDS if any(c.peer for c in results["contestants"]) \
+        else "not measured"
+    partial = [] if options.complete else [
+        "This was not a complete run (interrupted, --quick, or parts of it only)."]
+    return partial + [
+        "Load average when it began: %.1f; above 0.5 something else was running, and small "
+        "differences mean nothing. Single-row: the row of the unaudited table against itself is "
+        "the noise." % options.load,
         "%s, %d cores, Linux; PostgreSQL %s; fsync on, synchronous_commit on, jit and autovacuum off."
         % (processor(), os.cpu_count(), results["server"]),
         "Bulk: %d rows of a 12-column table a statement, %d rounds after a warm-up. CPU is the "
         "backend's user and system time; what a contestant adds is its time less that of the "
         "unaudited table in the same round; medians over rounds, ratios taken within each round. "
-        "Peers: %d round." % (options.rows, len(results["bulk"]), bulk.PEER_ROUNDS),
+        "Peers: %s." % (options.rows, len(results["bulk"]), peers),
         "Floor: the same log rows, finished, out of memory into the same leaf with the same indexes "
         "in batches of %d, through the server's own table_multi_insert() and ExecInsertIndexTuples()."
         % bulk.BATCH,
