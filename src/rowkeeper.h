@@ -158,7 +158,7 @@ extern const RkChangeConsumer *rk_consumer(int number);
 extern Jsonb *rk_changes_options(Oid relid, const char *consumer);
 extern bool rk_changes_set(FunctionCallInfo fcinfo, Oid relid, const char *consumer, const char *options, bool replica);
 extern bool rk_changes_unset(FunctionCallInfo fcinfo, Oid relid, const char *consumer);
-extern void rk_changes_repair(Oid root, bool replica);
+extern void rk_changes_repair(Oid altered, bool replica);
 extern void rk_changes_follow_partition(Oid root, Oid partition);
 extern void rk_flush_triggers_drop(FunctionCallInfo fcinfo, Oid relid);
 extern char rk_changes_state(Oid relid);

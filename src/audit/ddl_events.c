@@ -283,7 +283,7 @@ report_trigger_state(const RkDdlCommand *command, Oid root)
 {
 	RkAuditOptions *options = rk_audit_options_of(root);
 
-	rk_changes_repair(root, options->replica);
+	rk_changes_repair(command->relid, options->replica);
 	if (our_triggers_fire(root, options->replica))
 		rk_audit_capture_resumed(root, false);
 	else

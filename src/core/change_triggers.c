@@ -323,14 +323,16 @@ rk_changes_set(FunctionCallInfo fcinfo, Oid relid, const char *consumer,
 /*
  * After a user's ENABLE or DISABLE TRIGGER: a row trigger that was enabled
  * for origin only fires always again, and no flush trigger stays off. A row
- * trigger that was switched off is left so: somebody wanted it.
+ * trigger that was switched off is left so: somebody wanted it. Only what was
+ * altered and what is below it is touched: a command on one partition must not
+ * wait for one on another.
  */
 void
-rk_changes_repair(Oid root, bool replica)
+rk_changes_repair(Oid altered, bool replica)
 {
 	ListCell   *lc;
 
-	foreach(lc, rk_relation_tree(root, NoLock))
+	foreach(lc, rk_relation_tree(altered, NoLock))
 	{
 		Oid			relid = lfirst_oid(lc);
 		char		flush = trigger_state(relid, RK_FLUSH_TRIGGER);

@@ -1,5 +1,6 @@
 -- What a role that owns tables, or may create schemas, can try against the
 -- audit: none of it works, and what works by right leaves a trace.
+\set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgcrypto;
 CREATE ROLE regress_rk_mallory;

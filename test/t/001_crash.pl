@@ -107,8 +107,8 @@ sub postmaster_pid
 }
 
 # Wait until none of the processes runs. One that nobody has reaped yet (in a
-# container whose first process does not) still has its number, and the lock
-# file that names it would keep the server from starting.
+# container whose first process does not, or not at once) still has its number,
+# and the lock files that name it would keep the server from starting.
 sub wait_for_death
 {
 	my @pids = @_;
@@ -119,7 +119,7 @@ sub wait_for_death
 		last unless $running;
 		sleep 0.05;
 	}
-	unlink $node->data_dir . '/postmaster.pid';
+	unlink $node->data_dir . '/postmaster.pid', $node->host . '/.s.PGSQL.' . $node->port . '.lock';
 	return;
 }
 
