@@ -79,8 +79,9 @@ struct RkFrame
 	bool		held_marked;
 	CommandId	held_command;
 
-	List	   *truncated;		/* roots of the TRUNCATE seen last */
-	CommandId	truncated_command;
+	TimestampTz truncate_statement; /* what the two lists are of */
+	List	   *truncated;		/* relations that TRUNCATE named */
+	List	   *truncated_below;	/* partitions it will still come to */
 };
 
 static RkFrame *frames = NULL;	/* innermost first; in TopTransactionContext */
@@ -520,25 +521,39 @@ rowkeeper_changes_row(PG_FUNCTION_ARGS)
 }
 
 /*
- * TRUNCATE of a partitioned table fires the root's trigger and then every
- * partition's: one change of the root. Of a partition alone: one change of
- * the root that names the partition.
+ * TRUNCATE of a partitioned table fires its trigger and then that of
+ * everything below it that was not named before it: one change, of what was
+ * named. So the partitions below are remembered, and each is passed over
+ * once. (A function that truncates a partition and then its parent has the
+ * partition named twice: rather one entry too many.)
  */
 static void
 take_truncate(RkFrame *frame, RkChange *change)
 {
-	Oid			root = change->info->root;
-	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	Oid			relid = RelationGetRelid(change->rel);
+	TimestampTz statement = GetCurrentStatementStartTimestamp();
+	MemoryContext old;
 
-	if (frame->truncated_command != change->command)
+	if (frame->truncate_statement != statement)
+	{
+		frame->truncate_statement = statement;
 		frame->truncated = NIL;
-	frame->truncated_command = change->command;
-	if (RelationGetRelid(change->rel) == root)
-		frame->truncated = lappend_oid(frame->truncated, root);
-	MemoryContextSwitchTo(old);
-	if (RelationGetRelid(change->rel) != root && list_member_oid(frame->truncated, root))
+		frame->truncated_below = NIL;
+	}
+	if (list_member_oid(frame->truncated_below, relid))
+	{
+		frame->truncated_below = list_delete_oid(frame->truncated_below, relid);
 		return;
+	}
 	capture_change(frame, change);
+
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	frame->truncated = lappend_oid(frame->truncated, relid);
+	if (change->rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		frame->truncated_below =
+			list_concat(frame->truncated_below,
+						list_difference_oid(rk_relation_tree(relid, NoLock), frame->truncated));
+	MemoryContextSwitchTo(old);
 }
 
 /*
