@@ -90,6 +90,7 @@ extern void rk_audit_log_append(RkFrame *frame, const RkChange *change, const Rk
 extern void rk_audit_log_flush(RkEntry *entries, int count);
 extern int64 rk_audit_log_write(const RkLogEntry *entry);
 extern bool rk_audit_log_is_half_restored(void);
+extern void rk_audit_log_begin(void);
 
 /* who_records.c: who acted, stored once */
 extern void rk_audit_who_records_init(void);

@@ -477,6 +477,7 @@ enable_audit(FunctionCallInfo fcinfo, Oid target, const AuditArguments *argument
 	options = merge_options(root, before, arguments);
 
 	rk_audit_store_ensure(fcinfo);
+	rk_audit_log_begin();
 	first_time = ensure_dictionary_row(root);
 	(void) rk_audit_class_ensure(parse_keep(options->keep));
 	if (before != NULL)

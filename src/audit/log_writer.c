@@ -237,13 +237,19 @@ rk_audit_log_is_half_restored(void)
 	if (OidIsValid(known.sequence) || !OidIsValid(look_up("log_id")))
 		return false;
 
-	/*
-	 * Asked again at the end: the first entry ever may have been written
-	 * between the two looks, and then its id was drawn as well.
-	 */
-	return owner_sees("SELECT NOT is_called FROM rowkeeper_log.log_id") &&
-		owner_sees("SELECT EXISTS (SELECT FROM rowkeeper_log.log)") &&
-		owner_sees("SELECT NOT is_called FROM rowkeeper_log.log_id");
+	return owner_sees("SELECT NOT is_called FROM rowkeeper_log.log_id");
+}
+
+/*
+ * A log without entries may begin: draws the first id, so that an untouched
+ * sequence means a restore that is not finished. Called by audit().
+ */
+void
+rk_audit_log_begin(void)
+{
+	if (rk_audit_log_is_half_restored() &&
+		!owner_sees("SELECT EXISTS (SELECT FROM rowkeeper_log.log)"))
+		(void) nextval_internal(look_up("log_id"), false);
 }
 
 static Oid
