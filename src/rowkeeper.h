@@ -39,6 +39,13 @@ extern void rk_audit_init(void);
 extern void rk_steps_begin(FunctionCallInfo fcinfo);
 extern void rk_step(FunctionCallInfo fcinfo, const char *step);
 
+/* core/option_json.c: a feature's options in the arguments of its trigger */
+extern char *rk_option_text(Jsonb *options, const char *name);
+extern bool rk_option_boolean(Jsonb *options, const char *name, bool absent);
+extern List *rk_option_names(Jsonb *options, const char *name);
+extern void rk_option_push(JsonbParseState **state, JsonbIteratorToken token, const char *string);
+extern char *rk_options_text(JsonbValue *object);
+
 /* core/internal_statement.c */
 typedef struct RkIdentity
 {
@@ -91,6 +98,7 @@ typedef struct RkRelationInfo
 	Oid			root;			/* topmost partitioned ancestor, or relid */
 	void	   *consumer[RK_MAX_CONSUMERS]; /* what each prepared, NULL: not
 											 * its table */
+	void	   *meaning;		/* what rk_meaning_register() prepared, or NULL */
 } RkRelationInfo;
 
 extern void rk_relation_info_init(void);
@@ -106,12 +114,17 @@ typedef enum RkChangeKind
 	RK_INSERT = 'I',
 	RK_UPDATE = 'U',
 	RK_DELETE = 'D',
-	RK_TRUNCATE = 'T'
+	RK_TRUNCATE = 'T',
+
+	/* what a change means, never what it is */
+	RK_SOFT_DELETE = 'S',
+	RK_RESTORE = 'R'
 } RkChangeKind;
 
 typedef struct RkChange
 {
 	RkChangeKind kind;
+	RkChangeKind meaning;		/* to the user: SOFT_DELETE of an UPDATE */
 	Relation	rel;			/* holds the row now; the row's layout */
 	RkRelationInfo *info;
 	HeapTuple	old_row;		/* UPDATE, DELETE; converted to rel's layout */
@@ -126,6 +139,7 @@ typedef struct RkEntry
 	const void *tag;			/* the consumer's, outlives the transaction */
 	const RkWho *who;			/* interned for the transaction */
 	CommandId	command;		/* that changed the row */
+	CommandId	statement;		/* the outermost one, cascades included */
 	int			position;		/* in the order of capture */
 } RkEntry;
 
@@ -134,6 +148,7 @@ typedef struct RkFrame RkFrame;
 typedef struct RkChangeConsumer
 {
 	const char *name;			/* the trigger argument before its options */
+	int			events;			/* TRIGGER_TYPE_INSERT etc. that it wants */
 
 	/* Build what capture needs; allocate in the current context. */
 	void	   *(*prepare) (Relation rel, Oid root, Jsonb *options);
@@ -153,6 +168,20 @@ extern MemoryContext rk_frame_context(RkFrame *frame);
 /* core/relation_info.c, what concerns consumers */
 extern int	rk_consumer_register(const RkChangeConsumer *consumer);
 extern const RkChangeConsumer *rk_consumer(int number);
+extern const RkChangeConsumer *rk_consumer_named(const char *name);
+
+/*
+ * What a change of a row means to the user. prepare() may return NULL: a
+ * change means what it is; classify() is not asked then.
+ */
+typedef struct RkMeaning
+{
+	void	   *(*prepare) (Relation rel, Oid root);
+	RkChangeKind (*classify) (void *prepared, const RkChange *change);
+} RkMeaning;
+
+extern void rk_meaning_register(const RkMeaning *meaning);
+extern RkChangeKind rk_meaning_of(const RkChange *change);
 
 /* core/change_triggers.c: the triggers that feed the batch, as catalog objects */
 extern Jsonb *rk_changes_options(Oid relid, const char *consumer);

@@ -59,10 +59,6 @@ extern int64 rk_audit_maintain_overflow(void);
 extern void rk_audit_leaves_init(void); /* registers the tasks */
 
 /* log_writer.c: entries on their way into the log */
-#define RK_LOG_INSERT 'I'
-#define RK_LOG_UPDATE 'U'
-#define RK_LOG_DELETE 'D'
-#define RK_LOG_TRUNCATE 'T'
 #define RK_LOG_DROP 'x'
 #define RK_LOG_DETACH 'd'
 #define RK_LOG_ATTACH 'a'
@@ -73,7 +69,7 @@ extern void rk_audit_leaves_init(void); /* registers the tasks */
 
 typedef struct RkLogEntry
 {
-	char		action;			/* RK_LOG_... */
+	char		action;			/* a change's RkChangeKind, or RK_LOG_... */
 	int32		table_id;
 	int16		klass;			/* retention class */
 	int32		key_hash;		/* 0: no row */

@@ -17,6 +17,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -330,7 +331,7 @@ log_whole_row(RkFrame *frame, AuditTable *table, const RkChange *change)
 	Bitmapset  *as_text = NULL;
 	Jsonb	   *data = rk_audit_encode(table->row, row.values, row.nulls, NULL, &as_text);
 	RkLogEntry	entry = {
-		.action = insert ? RK_LOG_INSERT : RK_LOG_DELETE,
+		.action = change->meaning,
 		.table_id = table->table_id,
 		.klass = table->klass,
 		.key_hash = rk_audit_key_hash(table->key, row.values),
@@ -377,7 +378,11 @@ log_update(RkFrame *frame, AuditTable *table, const RkChange *change)
 	bool		key_changed = false;
 	Bitmapset  *as_text = NULL;
 	const bool *include = table->full ? NULL : changed;
-	RkLogEntry	entry = {.action = RK_LOG_UPDATE,.table_id = table->table_id,.klass = table->klass};
+	RkLogEntry	entry = {
+		.action = change->meaning,
+		.table_id = table->table_id,
+		.klass = table->klass
+	};
 
 	for (int n = 0; n < table->nlogged; n++)
 	{
@@ -412,7 +417,7 @@ static void
 log_truncate(RkFrame *frame, AuditTable *table, const RkChange *change)
 {
 	RkLogEntry	entry = {
-		.action = RK_LOG_TRUNCATE,
+		.action = RK_TRUNCATE,
 		.table_id = table->table_id,
 		.klass = table->klass
 	};
@@ -475,6 +480,9 @@ capture_change(RkFrame *frame, void *prepared, const RkChange *change)
 		case RK_TRUNCATE:
 			log_truncate(frame, table, change);
 			break;
+		case RK_SOFT_DELETE:
+		case RK_RESTORE:
+			elog(ERROR, "a meaning is no kind of change");
 	}
 }
 
@@ -483,6 +491,7 @@ rk_audit_init(void)
 {
 	static const RkChangeConsumer consumer = {
 		.name = "audit",
+		.events = TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE,
 		.prepare = prepare_table,
 		.capture = capture_change,
 		.flush = rk_audit_log_flush

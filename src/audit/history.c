@@ -48,7 +48,7 @@ get_key_entries(RkHistory *history, Jsonb *key)
 static bool
 ends_life(const RkHistoryEntry *entry)
 {
-	return entry->action == RK_LOG_DELETE || rk_audit_changed_key(entry) != NULL;
+	return entry->kind == RK_DELETE || rk_audit_changed_key(entry) != NULL;
 }
 
 /*
@@ -96,11 +96,11 @@ follow_forward(RkHistory *history, Jsonb *key, int64 id)
 		{
 			RkHistoryEntry *entry = &life->entries[i];
 
-			if (entry->taken || entry->action == RK_LOG_INSERT ||
+			if (entry->taken || entry->kind == RK_INSERT ||
 				entry->action == RK_LOG_KEY_LINK)
 				return;			/* known already, or another row's life */
 			entry->taken = true;
-			if (entry->action == RK_LOG_DELETE)
+			if (entry->kind == RK_DELETE)
 				return;
 			key = rk_audit_changed_key(entry);
 			if (key != NULL)
@@ -130,10 +130,10 @@ follow_backward(RkHistory *history, Jsonb *key, int64 id)
 
 			if (entry->id >= id)
 				continue;
-			if ((entry->action == RK_LOG_KEY_LINK || entry->action == RK_LOG_INSERT) &&
+			if ((entry->action == RK_LOG_KEY_LINK || entry->kind == RK_INSERT) &&
 				is_crowded(life, i))
 				continue;		/* another row, before ours had left */
-			if (entry->taken || entry->action == RK_LOG_DELETE)
+			if (entry->taken || entry->kind == RK_DELETE)
 				return;
 			if (entry->action == RK_LOG_KEY_LINK)
 			{
@@ -145,7 +145,7 @@ follow_backward(RkHistory *history, Jsonb *key, int64 id)
 				return;			/* an earlier row went away from this key */
 			last = false;
 			entry->taken = true;
-			if (entry->action == RK_LOG_INSERT)
+			if (entry->kind == RK_INSERT)
 				return;
 		}
 	}

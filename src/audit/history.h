@@ -28,6 +28,8 @@ typedef struct RkHistoryEntry
 	int64		txid;
 	int64		who;
 	char		action;
+	char		kind;			/* the action, but for a soft delete or a
+								 * restore what happened to the row */
 	bool		taken;			/* is in the answer */
 	RkLogLeaf  *leaf;
 	Jsonb	   *record_id;

@@ -166,7 +166,7 @@ rk_audit_changed_key(const RkHistoryEntry *update)
 	bool		changed = false;
 	JsonbParseState *state = NULL;
 
-	if (update->action != RK_LOG_UPDATE || update->new_data == NULL)
+	if (update->kind != RK_UPDATE || update->new_data == NULL)
 		return NULL;
 	count = read_key_members(update->record_id, members);
 	for (int i = 0; i < count; i++)

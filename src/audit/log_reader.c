@@ -172,6 +172,17 @@ jsonb_column(RkLogLeaf *leaf, AttrNumber number)
 
 /* ---- entries of one key ---- */
 
+/* A soft delete or a restore is an UPDATE, or one row less or more. */
+static char
+kind_of(const RkHistoryEntry *entry)
+{
+	if (entry->action != RK_SOFT_DELETE && entry->action != RK_RESTORE)
+		return entry->action;
+	if (entry->old_data != NULL && entry->new_data != NULL)
+		return RK_UPDATE;
+	return entry->new_data != NULL ? RK_INSERT : RK_DELETE;
+}
+
 static void
 add_entry(RkKeyEntries *found, RkLogLeaf *leaf, Jsonb *record_id)
 {
@@ -197,6 +208,7 @@ add_entry(RkKeyEntries *found, RkLogLeaf *leaf, Jsonb *record_id)
 	entry->record_id = record_id;
 	entry->old_data = jsonb_column(leaf, COL_OLD_DATA);
 	entry->new_data = jsonb_column(leaf, COL_NEW_DATA);
+	entry->kind = kind_of(entry);
 	entry->detail = jsonb_column(leaf, COL_DETAIL);
 	tenant = column(leaf, COL_TENANT, &isnull);
 	entry->tenant = isnull ? NULL : DatumGetTextPCopy(tenant);
@@ -365,17 +377,17 @@ action_name(char action)
 {
 	switch (action)
 	{
-		case RK_LOG_INSERT:
+		case RK_INSERT:
 			return "INSERT";
-		case RK_LOG_UPDATE:
+		case RK_UPDATE:
 			return "UPDATE";
-		case RK_LOG_DELETE:
+		case RK_DELETE:
 			return "DELETE";
 		case 'B':
 			return "BASELINE";
-		case 'S':
+		case RK_SOFT_DELETE:
 			return "SOFT DELETE";
-		case 'R':
+		case RK_RESTORE:
 			return "RESTORE";
 		default:
 			return psprintf("%c", action);
@@ -489,7 +501,7 @@ rk_audit_log_put(ReturnSetInfo *result, RkHistory *history, const RkHistoryEntry
 	put_pointer(values, nulls, 7, entry->record_id);
 	put_pointer(values, nulls, 8, entry->old_data);
 	put_pointer(values, nulls, 9, entry->new_data);
-	nulls[10] = entry->action != RK_LOG_UPDATE || entry->new_data == NULL;
+	nulls[10] = entry->old_data == NULL || entry->new_data == NULL;
 	if (!nulls[10])
 		values[10] = changed_fields(entry);
 	put_text(values, nulls, 11, who_text(who, "actor"));

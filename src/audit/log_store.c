@@ -44,7 +44,7 @@
 	"    WHEN 'l' THEN 'ALTER' WHEN 'o' THEN 'DISABLE' WHEN 'y' THEN 'BYPASS' WHEN 'e' THEN 'ERASE' " \
 	"    ELSE e.action::text END AS action, " \
 	"  e.record_id, e.old_data, e.new_data, " \
-	"  CASE WHEN e.action = 'U' THEN ARRAY(SELECT n.key FROM pg_catalog.jsonb_each(e.new_data) n " \
+	"  CASE WHEN e.old_data IS NOT NULL AND e.new_data IS NOT NULL THEN ARRAY(SELECT n.key FROM pg_catalog.jsonb_each(e.new_data) n " \
 	"    WHERE n.value IS DISTINCT FROM e.old_data -> n.key) END AS changed_fields, " \
 	"  w.new_data ->> 'actor' AS actor, w.new_data ->> 'actor_source' AS actor_source, " \
 	"  (w.new_data ->> 'db_user')::name AS db_user, (w.new_data ->> 'db_role')::name AS db_role, " \

@@ -278,6 +278,36 @@ merge_arguments(Oid relid, const char *consumer, const char *options)
 	return arguments;
 }
 
+/*
+ * The events that the consumers among a row trigger's arguments want. A move
+ * between partitions is known as one by its INSERT.
+ */
+static const char *
+wanted_events(Oid relid, List *arguments)
+{
+	int			events = 0;
+	StringInfoData list;
+
+	for (int i = 0; i < list_length(arguments); i += 2)
+	{
+		const RkChangeConsumer *consumer = rk_consumer_named(list_nth(arguments, i));
+
+		if (consumer != NULL)
+			events |= consumer->events;
+	}
+	if (get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE)
+		events |= TRIGGER_TYPE_INSERT;
+
+	initStringInfo(&list);
+	if (events & TRIGGER_TYPE_INSERT)
+		appendStringInfoString(&list, " OR INSERT");
+	if (events & TRIGGER_TYPE_UPDATE)
+		appendStringInfoString(&list, " OR UPDATE");
+	if (events & TRIGGER_TYPE_DELETE)
+		appendStringInfoString(&list, " OR DELETE");
+	return list.data + strlen(" OR ");
+}
+
 static void
 create_row_trigger(FunctionCallInfo fcinfo, Oid relid, List *arguments)
 {
@@ -286,9 +316,9 @@ create_row_trigger(FunctionCallInfo fcinfo, Oid relid, List *arguments)
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE OR REPLACE TRIGGER \"" RK_CHANGES_TRIGGER "\""
-					 " AFTER INSERT OR UPDATE OR DELETE ON %s"
+					 " AFTER %s ON %s"
 					 " FOR EACH ROW EXECUTE FUNCTION rowkeeper._changes_row(",
-					 rk_relation_name(relid));
+					 wanted_events(relid, arguments), rk_relation_name(relid));
 	foreach(lc, arguments)
 		appendStringInfo(&sql, "%s%s", foreach_current_index(lc) > 0 ? ", " : "",
 						 quote_literal_cstr(lfirst(lc)));

@@ -72,6 +72,7 @@ struct RkFrame
 	int			count;			/* entries of all batches */
 	Size		bytes;
 	bool		open;			/* its statement still fires row triggers */
+	CommandId	statement;		/* the outermost one, see statement_at() */
 
 	HeapTuple	held_row;		/* first half of a move, or NULL */
 	Oid			held_relid;
@@ -170,7 +171,8 @@ rk_frame_append(RkFrame *frame, const RkChange *change, int consumer,
 	if (frame->who == NULL)
 		frame->who = rk_who_current();
 	append_entry(frame, consumer, (RkEntry) {
-		.tuple = tuple, .tag = tag, .who = frame->who, .command = change->command
+		.tuple = tuple, .tag = tag, .who = frame->who, .command = change->command,
+		.statement = frame->statement
 	});
 }
 
@@ -311,6 +313,27 @@ inside_open_statement(int depth)
 	return false;
 }
 
+/*
+ * A number for the outermost statement whose row triggers are fired around
+ * this depth, the same for all that it does, cascades included: the command
+ * id of its snapshot. Two parts of one WITH have it in common, two statements
+ * of one transaction never, as each that changed something moves it on. All
+ * that logical apply does in a transaction is one statement.
+ */
+static CommandId
+statement_at(int depth)
+{
+	RkFrame    *outermost = NULL;
+
+	for (RkFrame *frame = frames; frame != NULL; frame = frame->next)
+		if (frame->open && frame->depth < depth &&
+			(outermost == NULL || frame->depth < outermost->depth))
+			outermost = frame;
+	if (outermost != NULL)
+		return outermost->statement;
+	return ActiveSnapshotSet() ? GetActiveSnapshot()->curcid : GetCurrentCommandId(false);
+}
+
 /* Write a frame that has grown large, ahead of its statement's end. */
 static void
 flush_if_large(RkFrame *frame)
@@ -335,10 +358,11 @@ flush_if_large(RkFrame *frame)
 /* ---- one change ---- */
 
 static void
-capture_change(RkFrame *frame, const RkChange *change)
+capture_change(RkFrame *frame, RkChange *change)
 {
 	RkRelationInfo *info = change->info;
 
+	change->meaning = rk_meaning_of(change);
 	for (int i = 0; i < RK_MAX_CONSUMERS; i++)
 	{
 		void	   *prepared = info->consumer[i];
@@ -514,7 +538,11 @@ rowkeeper_changes_row(PG_FUNCTION_ARGS)
 		change.old_row = trigger->tg_trigtuple;
 		change.command = HeapTupleHeaderGetCmax(change.old_row->t_data);
 	}
-	frame->open = true;
+	if (!frame->open)
+	{
+		frame->statement = statement_at(frame->depth);
+		frame->open = true;
+	}
 	take_change(frame, &change);
 	flush_if_large(frame);
 	PG_RETURN_POINTER(NULL);

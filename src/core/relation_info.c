@@ -21,6 +21,7 @@
 static HTAB *relation_infos = NULL;
 static const RkChangeConsumer *consumers[RK_MAX_CONSUMERS];
 static int	consumer_count = 0;
+static const RkMeaning *meaning = NULL;
 
 /* Announce a consumer of row changes; called once, at load. */
 int
@@ -36,6 +37,32 @@ const RkChangeConsumer *
 rk_consumer(int number)
 {
 	return number < consumer_count ? consumers[number] : NULL;
+}
+
+const RkChangeConsumer *
+rk_consumer_named(const char *name)
+{
+	for (int i = 0; i < consumer_count; i++)
+		if (strcmp(consumers[i]->name, name) == 0)
+			return consumers[i];
+	return NULL;
+}
+
+/* Announce who knows what changes mean: one feature, at load. */
+void
+rk_meaning_register(const RkMeaning *registered)
+{
+	if (meaning != NULL)
+		elog(ERROR, "the meaning of changes is given already");
+	meaning = registered;
+}
+
+/* What a change means to the user; what it is, where nobody says more. */
+RkChangeKind
+rk_meaning_of(const RkChange *change)
+{
+	return change->info->meaning == NULL ? change->kind
+		: meaning->classify(change->info->meaning, change);
 }
 
 /*
@@ -68,6 +95,7 @@ fill_relation_info(RkRelationInfo *info, Relation rel)
 	info->pins = 0;
 	info->root = rel->rd_rel->relispartition ? rk_root_of(info->relid) : info->relid;
 	memset(info->consumer, 0, sizeof(info->consumer));
+	info->meaning = NULL;
 
 	info->context = AllocSetContextCreate(TopMemoryContext, "rowkeeper relation",
 										  ALLOCSET_SMALL_SIZES);
@@ -79,6 +107,8 @@ fill_relation_info(RkRelationInfo *info, Relation rel)
 		if (options != NULL)
 			info->consumer[i] = consumers[i]->prepare(rel, info->root, options);
 	}
+	if (meaning != NULL)
+		info->meaning = meaning->prepare(rel, info->root);
 	MemoryContextSwitchTo(old);
 	info->valid = true;
 }
