@@ -25,6 +25,7 @@
 #include "commands/sequence.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -32,7 +33,6 @@
 #include "utils/partcache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-
 
 /* The columns of a log row; the first seven are fixed and NOT NULL. */
 enum
@@ -174,19 +174,19 @@ form_log_tuple(const RkLogEntry *entry)
 
 /* ---- the log's objects ---- */
 
-static struct
+/* What was found of the log; all is looked up again when any of it changes. */
+typedef struct KnownLog
 {
 	Oid			sequence;
 	Oid			overflow;
 	int16		klass;			/* the class last written to, */
-	Oid			class_table;	/* and its table */
-} known;						/* InvalidOid: look it up */
+	Oid			class_table;	/* its table, */
+	Oid			leaf;			/* and the leaf, of moments with */
+	TimestampTz leaf_from;		/* leaf_from <= moment */
+	TimestampTz leaf_to;		/* < leaf_to */
+} KnownLog;
 
-static Oid
-look_up(const char *name)
-{
-	return rk_audit_log_relation(name);
-}
+static KnownLog known;			/* InvalidOid: look it up */
 
 /* The table of a class, or InvalidOid. */
 static Oid
@@ -194,8 +194,9 @@ find_class_table(int16 klass)
 {
 	if (!OidIsValid(known.class_table) || known.klass != klass)
 	{
-		known.		klass = klass;
-		known.		class_table = look_up(psprintf("log_c%d", klass));
+		known.klass = klass;
+		known.class_table = rk_audit_log_relation(psprintf("log_c%d", klass));
+		known.leaf = InvalidOid;
 	}
 	return known.class_table;
 }
@@ -204,7 +205,7 @@ static Oid
 find_overflow(void)
 {
 	if (!OidIsValid(known.overflow))
-		known.		overflow = look_up("log_overflow");
+		known.overflow = rk_audit_log_relation("log_overflow");
 	return known.overflow;
 }
 
@@ -213,7 +214,7 @@ static void
 forget_known(Datum arg, Oid relid)
 {
 	if (relid == InvalidOid || relid == known.sequence ||
-		relid == known.overflow || relid == known.class_table)
+		relid == known.overflow || relid == known.class_table || relid == known.leaf)
 		memset(&known, 0, sizeof(known));
 }
 
@@ -234,7 +235,7 @@ owner_sees(const char *query)
 bool
 rk_audit_log_is_half_restored(void)
 {
-	if (OidIsValid(known.sequence) || !OidIsValid(look_up("log_id")))
+	if (OidIsValid(known.sequence) || !OidIsValid(rk_audit_log_relation("log_id")))
 		return false;
 
 	return owner_sees("SELECT NOT is_called FROM rowkeeper_log.log_id");
@@ -249,7 +250,7 @@ rk_audit_log_begin(void)
 {
 	if (rk_audit_log_is_half_restored() &&
 		!owner_sees("SELECT EXISTS (SELECT FROM rowkeeper_log.log)"))
-		(void) nextval_internal(look_up("log_id"), false);
+		(void) nextval_internal(rk_audit_log_relation("log_id"), false);
 }
 
 static Oid
@@ -263,7 +264,7 @@ find_sequence(void)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the audit log is being restored, and its sequence is not set yet"),
 				 errhint("Restore the data with --disable-triggers, or schema and data together.")));
-	known.		sequence = look_up("log_id");
+	known.sequence = rk_audit_log_relation("log_id");
 
 	if (!OidIsValid(known.sequence))
 		ereport(ERROR,
@@ -318,6 +319,7 @@ find_leaf(Relation class_table, TimestampTz at)
 {
 	PartitionDesc partitions = RelationGetPartitionDesc(class_table, false);
 	PartitionKey key = RelationGetPartitionKey(class_table);
+	PartitionBoundInfo bounds;
 	Datum		bound = TimestampTzGetDatum(at);
 	bool		is_equal;
 	int			offset;
@@ -337,28 +339,66 @@ find_leaf(Relation class_table, TimestampTz at)
 	if (partitions->nparts == 0)
 		return InvalidOid;
 
+	bounds = partitions->boundinfo;
 	offset = partition_range_datum_bsearch(key->partsupfunc, key->partcollation,
-										   partitions->boundinfo, 1, &bound, &is_equal);
-	index = partitions->boundinfo->indexes[offset + 1];
-	return index < 0 ? InvalidOid : partitions->oids[index];
+										   bounds, 1, &bound, &is_equal);
+	index = bounds->indexes[offset + 1];
+	if (index < 0)
+		return InvalidOid;
+
+	if (bounds->kind[offset][0] == PARTITION_RANGE_DATUM_VALUE &&
+		bounds->kind[offset + 1][0] == PARTITION_RANGE_DATUM_VALUE)
+	{
+		known.leaf = partitions->oids[index];
+		known.leaf_from = DatumGetTimestampTz(bounds->datums[offset][0]);
+		known.leaf_to = DatumGetTimestampTz(bounds->datums[offset + 1][0]);
+	}
+	return partitions->oids[index];
+}
+
+/*
+ * Lock the leaf last written to, where it is that of this moment still, and
+ * return it; else InvalidOid. A detach that has begun before we have the lock
+ * is heard of here, and one that begins later waits for us before it ends: so
+ * the parent need not be locked.
+ */
+static Oid
+lock_known_leaf(int16 klass, TimestampTz now)
+{
+	Oid			leaf = known.leaf;
+
+	if (!OidIsValid(leaf) || known.klass != klass ||
+		now < known.leaf_from || now >= known.leaf_to)
+		return InvalidOid;
+	LockRelationOid(leaf, RowExclusiveLock);
+	/* a lock held already does not do this, and a detach may be pending */
+	AcceptInvalidationMessages();
+	if (known.leaf == leaf)
+		return leaf;
+	UnlockRelationOid(leaf, RowExclusiveLock);
+	return InvalidOid;
 }
 
 /*
  * Open the leaf that entries of a class written now go to, locked ROW
- * EXCLUSIVE as its parent is, so that neither can be detached under us;
- * *overflow: the week has no leaf, this is the overflow leaf.
+ * EXCLUSIVE, so that it cannot be detached under us; *overflow: the week has
+ * no leaf, this is the overflow leaf.
  */
 static Relation
 open_leaf(int16 klass, TimestampTz now, bool *overflow)
 {
-	Oid			class_table = find_class_table(klass);
-	Oid			leaf = InvalidOid;
+	Oid			leaf = lock_known_leaf(klass, now);
+	Oid			class_table;
 
+	*overflow = false;
+	if (OidIsValid(leaf))
+		return table_open(leaf, NoLock);
+
+	class_table = find_class_table(klass);
 	if (OidIsValid(class_table))
 	{
 		Relation	parent = table_open(class_table, RowExclusiveLock);
 
-		/* a lock held already does not do this, and a detach may be pending */
 		AcceptInvalidationMessages();
 		leaf = find_leaf(parent, now);
 		table_close(parent, NoLock);
