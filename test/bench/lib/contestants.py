@@ -22,6 +22,7 @@ CREATE TYPE order_status AS ENUM ('new', 'paid', 'shipped', 'refunded');
 CREATE EXTENSION rowkeeper CASCADE;
 CREATE FUNCTION bench_empty_trigger() RETURNS trigger LANGUAGE c AS 'rowkeeper_bench';
 CREATE FUNCTION bench_cpu() RETURNS float8 LANGUAGE c AS 'rowkeeper_bench';
+CREATE FUNCTION bench_mark(text) RETURNS boolean LANGUAGE c STRICT AS 'rowkeeper_bench';
 CREATE FUNCTION bench_load(regclass) RETURNS bigint LANGUAGE c STRICT AS 'rowkeeper_bench';
 CREATE FUNCTION bench_floor(regclass, int) RETURNS bigint LANGUAGE c STRICT AS 'rowkeeper_bench';
 

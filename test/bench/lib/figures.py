@@ -56,6 +56,17 @@ class Figures:
         return spread(self.over_rounds(
             name, lambda r: self.added_cpu(r, "plpgsql", kind) / self.added_cpu(r, name, kind)))
 
+    # ---- instructions ----
+
+    def added_instructions(self, name, kind):
+        counts = self.results["instructions"]
+        return counts[name, kind] - (0 if name == "floor" else counts["none", kind])
+
+    def instructions_to_floor(self, name, kind):
+        """What a contestant adds, in parts of empty trigger + floor."""
+        return self.added_instructions(name, kind) / (
+            self.added_instructions("empty", kind) + self.added_instructions("floor", kind))
+
     def wal(self, name, kind):
         if name.startswith("floor_"):
             return median(self.over_rounds(name, lambda r: r[name, kind].wal / self.rows))
@@ -84,6 +95,10 @@ class Figures:
                 judge("PL/pgSQL trigger's CPU on %s, times ours" % kind,
                       self.to_plpgsql("changes", kind)[0], times, "%.1f", at_most=False)
             judge("WAL bytes added by a one-column UPDATE", self.wal("changes", "UPDATE"), 262, "%.0f")
+        if self.results["instructions"]:
+            for kind in bulk.KINDS:
+                judge("instructions added by %s, in parts of empty trigger + floor" % kind,
+                      self.instructions_to_floor("changes", kind), 1.15, "%.2f")
         for kind, part in (("UPDATE", 0.93), ("INSERT", 0.90)):
             for clients in (1, 2):
                 if ("changes", kind, clients) in single:

@@ -44,6 +44,14 @@ def bulk_tables(figures, contestants):
            with_floor(lambda n, k: "%.0f / %.0f" % (figures.wal(n, k), figures.log(n, k))))
 
 
+def instructions_table(figures, contestants):
+    rows = [[c.title] + ["%.0f" % figures.added_instructions(c.name, kind) for kind in bulk.KINDS]
+            for c in contestants if c.name != "none" and not c.peer]
+    rows.append(["floor of the entries of rowkeeper, changes"] +
+                ["%.0f" % figures.added_instructions("floor", kind) for kind in bulk.KINDS])
+    yield "Instructions added a row", [""] + list(bulk.KINDS), rows
+
+
 def single_table(results, contestants):
     single = results["single"]
     columns = [(kind, clients) for kind in ("UPDATE", "INSERT") for clients in (1, 2)]
@@ -79,6 +87,8 @@ def tables(results):
     yield ("Targets", ["", "measured", "target", "met"], [list(r) for r in figures.targets()])
     if results["bulk"]:
         yield from bulk_tables(figures, results["contestants"])
+    if results["instructions"]:
+        yield from instructions_table(figures, results["contestants"])
     if results["single"]:
         yield from single_table(results, results["contestants"])
     yield from other_tables(results)
@@ -114,6 +124,8 @@ def conditions(results):
         "Floor: the same log rows, finished, out of memory into the same leaf with the same indexes "
         "in batches of %d, through the server's own table_multi_insert() and ExecInsertIndexTuples()."
         % bulk.BATCH,
+        "Instructions: of a single-user backend under callgrind, 20000 rows a statement; they do "
+        "not change with the load of the machine.",
         "WAL: pg_current_wal_insert_lsn() across the statement; a CHECKPOINT begins each round and "
         "every page is made after it, so there are no full page images "
         "(full_page_writes stays on).",

@@ -104,14 +104,17 @@ class Server:
                 conf.write("%s = %s\n" % (name, value))
             conf.write("unix_socket_directories = '%s'\n" % self.folder)
         self.data = data
-        run([self.bin + "/pg_ctl", "-D", data, "-l", self.folder + "/log", "-w", "start"],
-            self.user)
-        self.started = True
+        self.pg_ctl("start")
+
+    def pg_ctl(self, action):
+        """Start or stop the server, and wait for it."""
+        run([self.bin + "/pg_ctl", "-D", self.data, "-l", self.folder + "/log", "-w"] +
+            (["-m", "fast"] if action == "stop" else []) + [action], self.user)
+        self.started = action == "start"
 
     def stop(self):
         if self.started:
-            run([self.bin + "/pg_ctl", "-D", self.data, "-m", "fast", "-w", "stop"], self.user)
-            self.started = False
+            self.pg_ctl("stop")
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def environment(self):

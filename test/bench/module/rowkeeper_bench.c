@@ -21,9 +21,19 @@
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+
+/* Debian's valgrind package has it; without it nothing is counted. */
+#if __has_include(<valgrind/callgrind.h>)
+#include <valgrind/callgrind.h>
+#define HAVE_CALLGRIND true
+#else
+#define HAVE_CALLGRIND false
+#define CALLGRIND_DUMP_STATS_AT(label) ((void) (label))
+#endif
 
 PG_MODULE_MAGIC;
 
@@ -34,6 +44,7 @@ static int	nentries = 0;
 
 PG_FUNCTION_INFO_V1(bench_empty_trigger);
 PG_FUNCTION_INFO_V1(bench_cpu);
+PG_FUNCTION_INFO_V1(bench_mark);
 PG_FUNCTION_INFO_V1(bench_load);
 PG_FUNCTION_INFO_V1(bench_floor);
 
@@ -58,6 +69,19 @@ bench_cpu(PG_FUNCTION_ARGS)
 
 	getrusage(RUSAGE_SELF, &usage);
 	PG_RETURN_FLOAT8(microseconds(usage.ru_utime) + microseconds(usage.ru_stime));
+}
+
+/*
+ * bench_mark(label text) -> boolean: under callgrind, write the instructions
+ * counted since the last mark; whether callgrind can be told.
+ */
+Datum
+bench_mark(PG_FUNCTION_ARGS)
+{
+	char	   *label = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	CALLGRIND_DUMP_STATS_AT(label);
+	PG_RETURN_BOOL(HAVE_CALLGRIND);
 }
 
 /* bench_load(source regclass) -> bigint: keep a table's rows in memory. */
