@@ -26,7 +26,8 @@
 #include "utils/memutils.h"
 #include "utils/varlena.h"
 
-#define MAX_INTERNED 256
+#define MAX_INTERNED 256		/* kept beyond a transaction */
+#define WHO_BUCKETS 1024		/* a bulk load may have a context for each row */
 
 typedef struct SaidContext
 {
@@ -47,7 +48,7 @@ uint64		rk_who_generation = 0;
 static SaidContext *said = NULL;	/* innermost; in TopTransactionContext */
 
 static MemoryContext who_context = NULL;
-static slist_head interned = SLIST_STATIC_INIT(interned);
+static slist_head interned[WHO_BUCKETS];	/* by hash; all zero: empty */
 static int	interned_count = 0;
 static const RkWho *last_who = NULL;
 
@@ -187,8 +188,9 @@ intern_who(const RkWho *who)
 	InternedWho *new;
 	MemoryContext old;
 	uint32		hash = hash_who(who);
+	slist_head *bucket = &interned[hash % WHO_BUCKETS];
 
-	slist_foreach(iter, &interned)
+	slist_foreach(iter, bucket)
 	{
 		InternedWho *known = slist_container(InternedWho, node, iter.cur);
 
@@ -213,7 +215,7 @@ intern_who(const RkWho *who)
 	}
 	MemoryContextSwitchTo(old);
 
-	slist_push_head(&interned, &new->node);
+	slist_push_head(bucket, &new->node);
 	interned_count++;
 	return &new->who;
 }
@@ -320,7 +322,7 @@ end_transaction(XactEvent event, void *arg)
 	if (interned_count > MAX_INTERNED)
 	{
 		MemoryContextReset(who_context);
-		slist_init(&interned);
+		memset(interned, 0, sizeof(interned));
 		interned_count = 0;
 		last_who = NULL;
 		rk_who_generation++;
