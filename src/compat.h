@@ -11,13 +11,17 @@
 #error "rowkeeper needs PostgreSQL 15 or later"
 #endif
 
+#include "access/amapi.h"
 #include "access/genam.h"
 #include "access/genam.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_namespace.h"
+#include "executor/executor.h"
 #include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
+#include "parser/parse_relation.h"
 #include "utils/acl.h"
 #include "utils/relcache.h"
 
@@ -102,6 +106,80 @@ rk_index_beginscan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
 	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
 #else
 	return index_beginscan(rel, index, snapshot, nkeys, 0);
+#endif
+}
+
+/* 16 took the result relations as an argument of their own. */
+static inline void
+rk_epq_init(EPQState *epq, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	EvalPlanQualInit(epq, estate, NULL, NIL, -1, NIL);
+#else
+	EvalPlanQualInit(epq, estate, NULL, NIL, -1);
+#endif
+}
+
+/*
+ * A range table of one relation, of which these columns are updated. 16 moved
+ * them to a list of their own; 18 says which entries were not pruned.
+ */
+static inline void
+rk_init_range_table(EState *estate, Relation rel, Bitmapset *updated)
+{
+	RangeTblEntry *entry = makeNode(RangeTblEntry);
+#if PG_VERSION_NUM >= 160000
+	List	   *permissions = NIL;
+#endif
+
+	entry->rtekind = RTE_RELATION;
+	entry->relid = RelationGetRelid(rel);
+	entry->relkind = rel->rd_rel->relkind;
+	entry->rellockmode = RowExclusiveLock;
+#if PG_VERSION_NUM >= 160000
+	addRTEPermissionInfo(&permissions, entry)->updatedCols = updated;
+#else
+	entry->updatedCols = updated;
+#endif
+#if PG_VERSION_NUM >= 180000
+	ExecInitRangeTable(estate, list_make1(entry), permissions, bms_make_singleton(1));
+#elif PG_VERSION_NUM >= 160000
+	ExecInitRangeTable(estate, list_make1(entry), permissions);
+#else
+	ExecInitRangeTable(estate, list_make1(entry));
+#endif
+}
+
+/* 18 has foreign keys that are only said to hold. */
+static inline bool
+rk_is_enforced(Form_pg_constraint constraint)
+{
+#if PG_VERSION_NUM >= 180000
+	return constraint->conenforced;
+#else
+	return true;
+#endif
+}
+
+/* 18 has foreign keys over periods, whose columns are not compared by equality. */
+static inline bool
+rk_is_temporal(Form_pg_constraint constraint)
+{
+#if PG_VERSION_NUM >= 180000
+	return constraint->conperiod;
+#else
+	return false;
+#endif
+}
+
+/* 16 knows index methods that do not point to rows, which may stay in place. */
+static inline bool
+rk_index_is_summarizing(const IndexAmRoutine *method)
+{
+#if PG_VERSION_NUM >= 160000
+	return method->amsummarizing;
+#else
+	return false;
 #endif
 }
 

@@ -17,6 +17,7 @@ _PG_init(void)
 {
 	rk_core_init();
 	rk_audit_init();
+	rk_stamp_init();
 
 	MarkGUCPrefixReserved("rowkeeper");
 }

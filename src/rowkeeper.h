@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/htup.h"
+#include "access/tupdesc.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "nodes/bitmapset.h"
@@ -33,6 +34,7 @@ extern void rk_core_init(void);
 
 /* each feature's start, called by rowkeeper.c alone */
 extern void rk_audit_init(void);
+extern void rk_stamp_init(void);
 
 
 /* core/steps.c: what enabling calls return, and how they speak */
@@ -45,6 +47,8 @@ extern bool rk_option_boolean(Jsonb *options, const char *name, bool absent);
 extern List *rk_option_names(Jsonb *options, const char *name);
 extern void rk_option_push(JsonbParseState **state, JsonbIteratorToken token, const char *string);
 extern char *rk_options_text(JsonbValue *object);
+RK_NORETURN extern void rk_refuse_option(const char *option, const char *message, const char *hint);
+extern char *rk_option_keep(Interval *keep);
 
 /* core/internal_statement.c */
 typedef struct RkIdentity
@@ -65,6 +69,7 @@ extern Datum rk_fetch(Oid role, const char *sql, int nargs, Oid *types,
 					  Datum *values, const char *nulls, bool *isnull);
 extern List *rk_fetch_oids(const char *sql);
 extern void rk_run_step(FunctionCallInfo fcinfo, Oid role, const char *sql);
+extern void rk_run_ddl_step(FunctionCallInfo fcinfo, Oid role, const char *sql);
 extern char *rk_relation_name(Oid relid);
 
 /* core/who.c */
@@ -98,7 +103,8 @@ typedef struct RkRelationInfo
 	Oid			root;			/* topmost partitioned ancestor, or relid */
 	void	   *consumer[RK_MAX_CONSUMERS]; /* what each prepared, NULL: not
 											 * its table */
-	void	   *meaning;		/* what rk_meaning_register() prepared, or NULL */
+	void	   *meaning;		/* what rk_meaning_register() prepared, or
+								 * NULL */
 } RkRelationInfo;
 
 extern void rk_relation_info_init(void);
@@ -164,6 +170,7 @@ extern void rk_changes_init(void);
 extern void rk_frame_append(RkFrame *frame, const RkChange *change, int consumer,
 							HeapTuple tuple, const void *tag);
 extern MemoryContext rk_frame_context(RkFrame *frame);
+extern const RkWho *rk_frame_who(RkFrame *frame);
 
 /* core/relation_info.c, what concerns consumers */
 extern int	rk_consumer_register(const RkChangeConsumer *consumer);
@@ -180,8 +187,20 @@ typedef struct RkMeaning
 	RkChangeKind (*classify) (void *prepared, const RkChange *change);
 } RkMeaning;
 
+extern bool rk_soft_delete_restoring;	/* what is inserted or updated now
+										 * comes back as it was */
 extern void rk_meaning_register(const RkMeaning *meaning);
 extern RkChangeKind rk_meaning_of(const RkChange *change);
+
+/* core/trigger_row.c: our triggers, as the catalog has them */
+typedef struct RkTriggerRow
+{
+	char		state;			/* tgenabled: 'O', 'A', 'D', 'R' */
+	List	   *arguments;		/* char * */
+} RkTriggerRow;
+
+extern bool rk_trigger_read(Oid relid, const char *name, const char *function, RkTriggerRow *row);
+extern void rk_trigger_check_pending(List *relids);
 
 /* core/change_triggers.c: the triggers that feed the batch, as catalog objects */
 extern Jsonb *rk_changes_options(Oid relid, const char *consumer);
@@ -192,6 +211,23 @@ extern void rk_changes_follow_partition(Oid root, Oid partition);
 extern void rk_flush_triggers_drop(FunctionCallInfo fcinfo, Oid relid);
 extern char rk_changes_state(Oid relid);
 extern List *rk_relation_tree(Oid root, LOCKMODE lockmode);
+
+/* core/direct_insert.c: finished tuples into a table of ours */
+extern void rk_direct_insert(Relation table, TupleDesc desc, AttrNumber constant,
+							 HeapTuple *tuples, int count);
+
+/* core/row_key.c: the key of a row as callers give it */
+typedef struct RkRowKey
+{
+	Oid			relid;
+	int			count;
+	char	   *names[INDEX_MAX_KEYS];
+	Oid			types[INDEX_MAX_KEYS];
+} RkRowKey;
+
+extern RkRowKey *rk_row_key_of(Relation rel);	/* NULL: no primary key */
+extern char **rk_row_key_of_arguments(const RkRowKey *key, FunctionCallInfo fcinfo, int first);
+extern char **rk_row_key_of_jsonb(const RkRowKey *key, Jsonb *json);
 
 /* core/attempt.c: work that may fail */
 extern ErrorData *rk_attempt(void (*body) (void *arg), void *arg);
@@ -221,6 +257,11 @@ typedef struct RkMaintainTask
 
 extern void rk_maintain_register(const RkMaintainTask *task);
 
+/* core/progress.c: how far long work is */
+extern void rk_progress_begin(const char *task, Oid relid, int steps, int64 total);
+extern void rk_progress_update(int step, int64 done);
+extern void rk_progress_end(void);
+
 /* core/events.c: what happens to tables as objects */
 typedef struct RkDdlCommand
 {
@@ -247,9 +288,12 @@ typedef struct RkEventListener
 	void		(*relation_dropped) (const RkDrop *drop);
 	void		(*trigger_dropped) (const RkDrop *drop);
 	void		(*relation_rewritten) (Oid relid, int reason, const char *tag);
+	void		(*readers_altered) (void);	/* grants or policies, of any
+											 * table */
 } RkEventListener;
 
 extern void rk_events_listen(const RkEventListener *listener);
+extern List *rk_relations_reached(Oid relid);
 
 /* core/leave.c: taking features away */
 typedef struct RkFeature

@@ -314,7 +314,7 @@ refuse_audited_partition(const RkDdlCommand *command, Oid root)
 	if (!rk_audit_has_subcommand(command->subcommands, "ATTACH PARTITION"))
 		return;
 	foreach(lc, rk_relation_tree(root, NoLock))
-		if (rk_changes_state(lfirst_oid(lc)) != '\0')
+		if (rk_audit_options_of(lfirst_oid(lc)) != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot attach %s to %s: it is audited and the partitioned table is not",
@@ -358,25 +358,6 @@ one_relation_altered(const RkDdlCommand *command)
 	}
 }
 
-/*
- * The relations that a command on one reaches besides: children by INHERITS,
- * and the tables of a composite type. (Partitions are their root's.)
- */
-static List *
-relations_reached(Oid relid)
-{
-	switch (get_rel_relkind(relid))
-	{
-		case RELKIND_RELATION:
-			return rk_relation_tree(relid, NoLock);
-		case RELKIND_COMPOSITE_TYPE:
-			return rk_fetch_oids(psprintf("SELECT oid FROM pg_class WHERE reloftype = %u ORDER BY oid",
-										  get_rel_type_id(relid)));
-		default:
-			return list_make1_oid(relid);
-	}
-}
-
 static void
 relation_altered(const RkDdlCommand *command)
 {
@@ -389,7 +370,7 @@ relation_altered(const RkDdlCommand *command)
 		refuse_log_columns(command);
 		return;
 	}
-	foreach(lc, relations_reached(command->relid))
+	foreach(lc, rk_relations_reached(command->relid))
 	{
 		RkDdlCommand reached = *command;
 

@@ -199,15 +199,6 @@ read_arguments(FunctionCallInfo fcinfo, int first)
 	return arguments;
 }
 
-RK_NORETURN static void
-refuse_option(const char *option, const char *message, const char *hint)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("option \"%s\": %s", option, message),
-			 hint != NULL ? errhint("%s", hint) : 0));
-}
-
 static int
 compare_names(const ListCell *a, const ListCell *b)
 {
@@ -234,7 +225,7 @@ read_exclude(Oid root, ArrayType *array)
 		AttrNumber	column;
 
 		if (nulls[i])
-			refuse_option("exclude", "a column name must not be null", NULL);
+			rk_refuse_option("exclude", "a column name must not be null", NULL);
 		name = pstrdup(NameStr(*DatumGetName(elements[i])));
 		column = get_attnum(root, name);
 		if (column <= 0)
@@ -244,9 +235,9 @@ read_exclude(Oid root, ArrayType *array)
 							name, rk_relation_name(root))));
 		for (int k = 0; k < nkeys; k++)
 			if (key[k] == column)
-				refuse_option("exclude",
-							  psprintf("column \"%s\" is part of the primary key", name),
-							  "The key identifies the row in its history.");
+				rk_refuse_option("exclude",
+								 psprintf("column \"%s\" is part of the primary key", name),
+								 "The key identifies the row in its history.");
 		names = list_append_unique(names, makeString(name));
 	}
 	table_close(rel, NoLock);
@@ -257,30 +248,6 @@ read_exclude(Oid root, ArrayType *array)
 	return names;
 }
 
-/* "keep" as the text that is stored: NULL for '0', for ever. */
-static char *
-read_keep(Interval *keep)
-{
-	Interval	zero = {0};
-	int			style = IntervalStyle;
-	int			sign = DatumGetInt32(DirectFunctionCall2(interval_cmp, IntervalPGetDatum(keep),
-														 IntervalPGetDatum(&zero)));
-	char	   *result;
-
-	if (sign == 0)
-		return NULL;
-	if (sign < 0)
-		refuse_option("keep", "must not be negative", NULL);
-	if (keep->month == 0 && keep->day == 0 && keep->time < USECS_PER_DAY)
-		refuse_option("keep", "must be at least one day", "'0' keeps entries for ever.");
-
-	IntervalStyle = INTSTYLE_POSTGRES;	/* nothing in between can fail but
-										 * memory */
-	result = DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(keep)));
-	IntervalStyle = style;
-	return result;
-}
-
 static bool
 read_capture(text *capture)
 {
@@ -289,8 +256,8 @@ read_capture(text *capture)
 	if (strcmp(value, "full") == 0)
 		return true;
 	if (strcmp(value, "changes") != 0)
-		refuse_option("capture", psprintf("\"%s\" is not a kind of capture", value),
-					  "Use 'changes' or 'full'.");
+		rk_refuse_option("capture", psprintf("\"%s\" is not a kind of capture", value),
+						 "Use 'changes' or 'full'.");
 	return false;
 }
 
@@ -335,7 +302,7 @@ merge_options(Oid root, const RkAuditOptions *before, const AuditArguments *argu
 	if (arguments->capture != NULL)
 		options->full = read_capture(arguments->capture);
 	if (arguments->keep != NULL)
-		options->keep = read_keep(arguments->keep);
+		options->keep = rk_option_keep(arguments->keep);
 	if (arguments->replica_given)
 		options->replica = arguments->replica;
 	return options;

@@ -19,14 +19,9 @@
  */
 #include "rowkeeper.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "catalog/indexing.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
@@ -39,82 +34,20 @@ rk_relation_tree(Oid root, LOCKMODE lockmode)
 	return find_all_inheritors(root, lockmode, NULL);
 }
 
-/* One of our triggers as the catalog has it. */
-typedef struct TriggerRow
-{
-	char		state;			/* tgenabled: 'O', 'A', 'D', 'R' */
-	List	   *arguments;		/* char * */
-} TriggerRow;
-
-/* A trigger is ours by its name and its function: anybody can name one so. */
+/* One of our two triggers of a table; false where it has none. */
 static bool
-has_our_function(Oid function, const char *trigger)
+read_trigger(Oid relid, const char *name, RkTriggerRow *row)
 {
-	const char *expected = strcmp(trigger, RK_CHANGES_TRIGGER) == 0 ? "_changes_row" : "_changes_flush";
-	char	   *name = get_func_name(function);
-	char	   *schema = get_namespace_name(get_func_namespace(function));
-
-	return name != NULL && schema != NULL &&
-		strcmp(name, expected) == 0 && strcmp(schema, "rowkeeper") == 0;
-}
-
-/* The arguments, which the catalog keeps as one text each, NUL after each. */
-static List *
-split_arguments(HeapTuple tuple, TupleDesc desc)
-{
-	List	   *arguments = NIL;
-	bool		isnull;
-	Datum		stored = heap_getattr(tuple, Anum_pg_trigger_tgargs, desc, &isnull);
-	char	   *position;
-
-	if (isnull)
-		return NIL;
-	position = VARDATA_ANY(DatumGetByteaPCopy(stored));
-	for (int i = 0; i < ((Form_pg_trigger) GETSTRUCT(tuple))->tgnargs; i++)
-	{
-		arguments = lappend(arguments, position);
-		position += strlen(position) + 1;
-	}
-	return arguments;
-}
-
-/*
- * Read one of our triggers of a table; false where the table has none. The
- * table itself is neither opened nor locked, so nobody who asks waits for a
- * table that is being altered, and no DDL on one partition for another's.
- */
-static bool
-read_trigger(Oid relid, const char *name, TriggerRow *row)
-{
-	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
-	ScanKeyData keys[2];
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		found = false;
-
-	ScanKeyInit(&keys[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	ScanKeyInit(&keys[1], Anum_pg_trigger_tgname, BTEqualStrategyNumber, F_NAMEEQ,
-				CStringGetDatum(name));
-	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL, 2, keys);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple) &&
-		has_our_function(((Form_pg_trigger) GETSTRUCT(tuple))->tgfoid, name))
-	{
-		found = true;
-		row->state = ((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled;
-		row->arguments = split_arguments(tuple, RelationGetDescr(catalog));
-	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-	return found;
+	return rk_trigger_read(relid, name,
+						   strcmp(name, RK_CHANGES_TRIGGER) == 0 ? "_changes_row" : "_changes_flush",
+						   row);
 }
 
 /* The options a consumer has in the row trigger of a table, as text, or NULL. */
 static char *
 options_text(Oid relid, const char *consumer)
 {
-	TriggerRow	row;
+	RkTriggerRow row;
 
 	if (!read_trigger(relid, RK_CHANGES_TRIGGER, &row))
 		return NULL;
@@ -157,7 +90,7 @@ rowkeeper_changes_options(PG_FUNCTION_ARGS)
 static char
 trigger_state(Oid relid, const char *name)
 {
-	TriggerRow	row;
+	RkTriggerRow row;
 
 	return read_trigger(relid, name, &row) ? row.state : '\0';
 }
@@ -167,23 +100,6 @@ char
 rk_changes_state(Oid relid)
 {
 	return trigger_state(relid, RK_CHANGES_TRIGGER);
-}
-
-/* DDL on a table whose deferred triggers are pending fails: say how to go on. */
-static void
-check_no_pending_events(List *relids)
-{
-	ListCell   *lc;
-
-	foreach(lc, relids)
-	{
-		if (AfterTriggerPendingOnRel(lfirst_oid(lc)))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_IN_USE),
-					 errmsg("table %s has pending trigger events",
-							rk_relation_name(lfirst_oid(lc))),
-					 errhint("Deferred constraints of this transaction are not checked yet: run SET CONSTRAINTS ALL IMMEDIATE first.")));
-	}
 }
 
 static void
@@ -254,7 +170,7 @@ ensure_row_trigger_state(FunctionCallInfo fcinfo, List *tree, bool replica)
 static List *
 merge_arguments(Oid relid, const char *consumer, const char *options)
 {
-	TriggerRow	row = {0};
+	RkTriggerRow row = {0};
 	List	   *arguments = NIL;
 	bool		found = false;
 
@@ -342,7 +258,7 @@ rk_changes_set(FunctionCallInfo fcinfo, Oid relid, const char *consumer,
 
 	if (changed)
 	{
-		check_no_pending_events(tree);
+		rk_trigger_check_pending(tree);
 		create_row_trigger(fcinfo, relid, merge_arguments(relid, consumer, options));
 	}
 	changed |= ensure_row_trigger_state(fcinfo, tree, replica);
@@ -407,7 +323,7 @@ rk_changes_unset(FunctionCallInfo fcinfo, Oid relid, const char *consumer)
 	if (rk_changes_options(relid, consumer) == NULL)
 		return false;
 
-	check_no_pending_events(rk_relation_tree(relid, AccessShareLock));
+	rk_trigger_check_pending(rk_relation_tree(relid, AccessShareLock));
 	arguments = merge_arguments(relid, consumer, NULL);
 	if (arguments != NIL)
 	{

@@ -142,6 +142,15 @@ rk_frame_context(RkFrame *frame)
 	return frame->context;
 }
 
+/* Who makes the changes of a frame now. */
+const RkWho *
+rk_frame_who(RkFrame *frame)
+{
+	if (frame->who == NULL)
+		frame->who = rk_who_current();
+	return frame->who;
+}
+
 /* Append an entry, whose tuple must be in the frame's context. */
 static void
 append_entry(RkFrame *frame, int consumer, RkEntry entry)
@@ -168,10 +177,8 @@ void
 rk_frame_append(RkFrame *frame, const RkChange *change, int consumer,
 				HeapTuple tuple, const void *tag)
 {
-	if (frame->who == NULL)
-		frame->who = rk_who_current();
 	append_entry(frame, consumer, (RkEntry) {
-		.tuple = tuple, .tag = tag, .who = frame->who, .command = change->command,
+		.tuple = tuple, .tag = tag, .who = rk_frame_who(frame), .command = change->command,
 		.statement = frame->statement
 	});
 }

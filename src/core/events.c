@@ -20,6 +20,7 @@
 #include "tcop/cmdtag.h"
 #include "tcop/deparse_utility.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
 #define MAX_LISTENERS 8
 
@@ -45,6 +46,25 @@ rk_events_listen(const RkEventListener *listener)
 			if (listeners[l_]->method != NULL) \
 				listeners[l_]->method(__VA_ARGS__); \
 	} while (0)
+
+/*
+ * The relations that a command on one reaches besides: children by INHERITS,
+ * and the tables of a composite type. (Partitions are their root's.)
+ */
+List *
+rk_relations_reached(Oid relid)
+{
+	switch (get_rel_relkind(relid))
+	{
+		case RELKIND_RELATION:
+			return rk_relation_tree(relid, NoLock);
+		case RELKIND_COMPOSITE_TYPE:
+			return rk_fetch_oids(psprintf("SELECT oid FROM pg_class WHERE reloftype = %u ORDER BY oid",
+										  get_rel_type_id(relid)));
+		default:
+			return list_make1_oid(relid);
+	}
+}
 
 static EventTriggerData *
 check_event_call(FunctionCallInfo fcinfo, const char *name)
@@ -80,6 +100,25 @@ event_column(uint64 row, int column, bool *isnull)
 	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
 }
 
+/* Grants and policies; those on other kinds of objects concern nobody. */
+static bool
+alters_readers(const EventTriggerData *event)
+{
+	switch (event->tag)
+	{
+		case CMDTAG_GRANT:
+		case CMDTAG_REVOKE:
+			return IsA(event->parsetree, GrantStmt) &&
+				((const GrantStmt *) event->parsetree)->objtype == OBJECT_TABLE;
+		case CMDTAG_CREATE_POLICY:
+		case CMDTAG_ALTER_POLICY:
+		case CMDTAG_DROP_POLICY:
+			return true;
+		default:
+			return false;
+	}
+}
+
 /*
  * rowkeeper._on_ddl_end(): event trigger "rowkeeper_ddl_end" on
  * ddl_command_end. Tells listeners of every relation that a command created
@@ -93,6 +132,12 @@ rowkeeper_on_ddl_end(PG_FUNCTION_ARGS)
 
 	if (nothing_to_hear())
 		PG_RETURN_NULL();
+
+	if (alters_readers(event))
+	{
+		tell_listeners(readers_altered);
+		PG_RETURN_NULL();
+	}
 
 	query_event("SELECT classid, objid, command FROM pg_catalog.pg_event_trigger_ddl_commands()");
 	for (uint64 i = 0; i < SPI_processed; i++)

@@ -205,6 +205,29 @@ rk_run_step(FunctionCallInfo fcinfo, Oid role, const char *sql)
 		rk_step(fcinfo, sql);
 }
 
+/*
+ * Run DDL on a user's table and show it as a step. It is done for the user,
+ * so every feature hears of it as if he had done it himself.
+ */
+void
+rk_run_ddl_step(FunctionCallInfo fcinfo, Oid role, const char *sql)
+{
+	RkIdentity	saved;
+	int			result;
+
+	rk_identity_assume(&saved, role, false);
+	(void) set_config_option("rowkeeper.own_statement", "off", PGC_INTERNAL, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	SPI_connect();
+	result = SPI_execute(sql, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(result));
+	SPI_finish();
+	rk_identity_restore(&saved);
+	if (fcinfo != NULL)
+		rk_step(fcinfo, sql);
+}
+
 /* The relation's name as SQL takes it anywhere: schema-qualified, quoted. */
 char *
 rk_relation_name(Oid relid)

@@ -8,7 +8,9 @@
  */
 #include "rowkeeper.h"
 
+#include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 static JsonbValue *
 find_member(Jsonb *options, const char *name, JsonbValue *value)
@@ -84,4 +86,38 @@ rk_options_text(JsonbValue *object)
 	Jsonb	   *options = JsonbValueToJsonb(object);
 
 	return JsonbToCString(NULL, &options->root, VARSIZE(options));
+}
+
+/* Raise 22023: what a call was told cannot be. */
+void
+rk_refuse_option(const char *option, const char *message, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("option \"%s\": %s", option, message),
+			 hint != NULL ? errhint("%s", hint) : 0));
+}
+
+/* The option "keep" as the text that is stored: NULL for '0', for ever. */
+char *
+rk_option_keep(Interval *keep)
+{
+	Interval	zero = {0};
+	int			style = IntervalStyle;
+	int			sign = DatumGetInt32(DirectFunctionCall2(interval_cmp, IntervalPGetDatum(keep),
+														 IntervalPGetDatum(&zero)));
+	char	   *result;
+
+	if (sign == 0)
+		return NULL;
+	if (sign < 0)
+		rk_refuse_option("keep", "must not be negative", NULL);
+	if (keep->month == 0 && keep->day == 0 && keep->time < USECS_PER_DAY)
+		rk_refuse_option("keep", "must be at least one day", "'0' keeps for ever.");
+
+	IntervalStyle = INTSTYLE_POSTGRES;	/* nothing in between can fail but
+										 * memory */
+	result = DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(keep)));
+	IntervalStyle = style;
+	return result;
 }

@@ -23,6 +23,8 @@ static const RkChangeConsumer *consumers[RK_MAX_CONSUMERS];
 static int	consumer_count = 0;
 static const RkMeaning *meaning = NULL;
 
+bool		rk_soft_delete_restoring = false;
+
 /* Announce a consumer of row changes; called once, at load. */
 int
 rk_consumer_register(const RkChangeConsumer *consumer)

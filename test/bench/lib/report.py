@@ -3,7 +3,7 @@
 import os
 import platform
 
-from . import bulk
+from . import bulk, stamp
 from .figures import MB, Figures, spread
 from .picture import draw
 from .single_row import TARGET_PAIRS
@@ -84,13 +84,15 @@ def other_tables(results):
 
 def tables(results):
     figures = Figures(results)
-    yield ("Targets", ["", "measured", "target", "met"], [list(r) for r in figures.targets()])
+    yield ("Targets", ["", "measured", "target", "met"],
+           [list(r) for r in figures.targets()] + list(stamp.targets(results)))
     if results["bulk"]:
         yield from bulk_tables(figures, results["contestants"])
     if results["instructions"]:
         yield from instructions_table(figures, results["contestants"])
     if results["single"]:
         yield from single_table(results, results["contestants"])
+    yield from stamp.tables(results)
     yield from other_tables(results)
 
 
