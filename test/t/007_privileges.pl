@@ -132,11 +132,13 @@ as('app', "SET rowkeeper.audit_capture = off; INSERT INTO shop.orders (status) V
 is_sql($node, "SELECT actor FROM rowkeeper.audit_log WHERE new_data ->> 'status' = 'switched off'", 'app',
 	'the switch that it set too early is none');
 
-# What everybody may execute only looks; the row function does something only
-# for a trigger, and creating one with it is refused.
-is_sql($node, <<'SQL', 'rowkeeper._changes_row()', 'private functions that do something are nobody\'s');
+# What everybody may execute only looks. The row functions, for which the server
+# asks whoever adds a partition, do something only for a trigger: creating one
+# with the first is refused, the second stamps the rows of its own table.
+is_sql($node, <<'SQL', "rowkeeper._changes_row()\nrowkeeper._stamp()", 'private functions that do something are nobody\'s');
 SELECT p.oid::regprocedure FROM pg_proc p
 WHERE pronamespace = 'rowkeeper'::regnamespace AND proname LIKE '\_%' AND provolatile = 'v' AND has_function_privilege('outsider', p.oid, 'EXECUTE')
+ORDER BY p.oid::regprocedure::text
 SQL
 
 # ---- under row security ----
