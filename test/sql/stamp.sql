@@ -115,7 +115,9 @@ RESET client_min_messages;
 INSERT INTO both_on VALUES (1, 1);
 UPDATE both_on SET n = 2;
 UPDATE both_on SET n = 2;
-SELECT action, new_data - 'updated_at' AS new_data, changed_fields, actor, context -> 'actions' AS actions FROM rowkeeper.audit_log
+-- (18 has constraints of their own for NOT NULL)
+SELECT action, new_data - 'updated_at' AS new_data, changed_fields, actor,
+	regexp_replace(context ->> 'actions', ', ADD CONSTRAINT .*', '') AS actions FROM rowkeeper.audit_log
 WHERE table_name = 'both_on' AND table_schema = 'stamps' AND id > :seen ORDER BY id;
 
 -- off: columns and values stay
