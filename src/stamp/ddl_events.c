@@ -83,7 +83,7 @@ static void
 check_relation(const RkDdlCommand *command, Oid relid)
 {
 	Relation	rel = relation_open(relid, NoLock);
-	Trigger    *trigger = rk_stamp_trigger_of(rel);
+	RkStampTrigger *trigger = rk_stamp_trigger_of(rel);
 	const RenameStmt *rename = column_rename(command);
 	RkStampOptions *options;
 	char		state;
@@ -96,9 +96,9 @@ check_relation(const RkDdlCommand *command, Oid relid)
 	}
 	if (rel->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
 		refuse_foreign_partition(rel);
-	state = trigger->tgenabled;
-	options = rk_stamp_options_parse(trigger->tgargs[0]);
-	if (rename != NULL && !trigger->tgisclone)
+	state = trigger->state;
+	options = rk_stamp_options_parse(trigger->argument);
+	if (rename != NULL && !trigger->is_clone)
 		renamed = rename_in_options(rel, options, rename);
 	rk_stamp_check_columns(rel, options, true);
 	rk_stamp_check_partition_keys(rel, options);
@@ -142,9 +142,9 @@ static void
 check_attached(Oid root, Oid attached)
 {
 	Relation	rel = relation_open(attached, NoLock);
-	Trigger    *trigger = rk_stamp_trigger_of(rel);
+	RkStampTrigger *trigger = rk_stamp_trigger_of(rel);
 
-	if (trigger != NULL && !trigger->tgisclone)
+	if (trigger != NULL && !trigger->is_clone)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot attach %s to %s: it is stamped and the partitioned table is not",
@@ -229,20 +229,20 @@ trigger_created(const RkDdlCommand *command)
 												" AND (tgname = '" RK_STAMP_TRIGGER "' OR " IS_STAMP_FUNCTION ")",
 												command->relid));
 	Relation	rel;
-	Trigger    *trigger;
+	RkStampTrigger *trigger;
 
 	if (tables == NIL)
 		return;
 	rel = relation_open(linitial_oid(tables), NoLock);
 	trigger = rk_stamp_trigger_of(rel);
-	if (trigger == NULL || trigger->tgoid != command->relid)
+	if (trigger == NULL || trigger->oid != command->relid)
 		ereport(ERROR,
 				(errcode(ERRCODE_RESERVED_NAME),
 				 errmsg("trigger on %s is reserved: its name or its function is rowkeeper's",
 						rk_relation_name(linitial_oid(tables))),
 				 errhint("SELECT rowkeeper.stamp(%s) creates it, stamp_off() drops it.",
 						 quote_literal_cstr(rk_relation_name(linitial_oid(tables))))));
-	(void) rk_stamp_options_parse(trigger->tgargs[0]);
+	(void) rk_stamp_options_parse(trigger->argument);
 	relation_close(rel, NoLock);
 }
 

@@ -28,37 +28,64 @@ PG_FUNCTION_INFO_V1(rowkeeper_stamp_breaks_hot);
 
 /* ---- our trigger ---- */
 
-/* A trigger is ours by its name and its function: anybody can name one so. */
-static bool
-is_stamp_trigger(const Trigger *trigger)
-{
-	char	   *schema;
-
-	if (strcmp(trigger->tgname, RK_STAMP_TRIGGER) != 0)
-		return false;
-	schema = get_namespace_name(get_func_namespace(trigger->tgfoid));
-	return schema != NULL && strcmp(schema, "rowkeeper") == 0 &&
-		strcmp(get_func_name(trigger->tgfoid), RK_STAMP_FUNCTION) == 0 &&
-		trigger->tgnargs == 1;
-}
-
-/* Our trigger of a table or partition that is open, or NULL. */
-Trigger *
-rk_stamp_trigger_of(Relation rel)
+/*
+ * The trigger of that name, copied: the relation's own list of triggers is
+ * made anew whenever the catalog is asked and something has changed.
+ */
+static RkStampTrigger *
+find_trigger(Relation rel, const char *name)
 {
 	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
-		if (is_stamp_trigger(&rel->trigdesc->triggers[i]))
-			return &rel->trigdesc->triggers[i];
+	{
+		const Trigger *trigger = &rel->trigdesc->triggers[i];
+		RkStampTrigger *found;
+
+		if (strcmp(trigger->tgname, name) != 0)
+			continue;
+		found = palloc0(sizeof(RkStampTrigger));
+		found->oid = trigger->tgoid;
+		found->function = trigger->tgfoid;
+		found->state = trigger->tgenabled;
+		found->is_clone = trigger->tgisclone;
+		found->is_internal = trigger->tgisinternal || OidIsValid(trigger->tgconstraint);
+		if (trigger->tgnargs == 1)
+			found->argument = pstrdup(trigger->tgargs[0]);
+		return found;
+	}
 	return NULL;
 }
 
-/* What its trigger was told; NULL where the table is not stamped. */
-RkStampOptions *
-rk_stamp_options_of(Relation rel)
+static bool
+is_our_function(Oid function)
 {
-	Trigger    *trigger = rk_stamp_trigger_of(rel);
+	char	   *schema = get_namespace_name(get_func_namespace(function));
 
-	return trigger == NULL ? NULL : rk_stamp_options_parse(trigger->tgargs[0]);
+	return schema != NULL && strcmp(schema, "rowkeeper") == 0;
+}
+
+/*
+ * Our trigger of a table or partition that is open, or NULL. A trigger is
+ * ours by its name and its function: anybody can name one so.
+ */
+RkStampTrigger *
+rk_stamp_trigger_of(Relation rel)
+{
+	RkStampTrigger *trigger = find_trigger(rel, RK_STAMP_TRIGGER);
+	char	   *function;
+
+	if (trigger == NULL || trigger->argument == NULL || !is_our_function(trigger->function))
+		return NULL;
+	function = get_func_name(trigger->function);
+	return function != NULL && strcmp(function, RK_STAMP_FUNCTION) == 0 ? trigger : NULL;
+}
+
+/* What its trigger was told; NULL where the table is not stamped. */
+static RkStampOptions *
+options_of(Relation rel)
+{
+	RkStampTrigger *trigger = rk_stamp_trigger_of(rel);
+
+	return trigger == NULL ? NULL : rk_stamp_options_parse(trigger->argument);
 }
 
 char *
@@ -201,31 +228,14 @@ notice_changes(Oid root, const RkStampOptions *before, const RkStampOptions *aft
 
 /* ---- triggers of others ---- */
 
-/* The user's trigger of that name on this relation itself, or NULL. */
-static Trigger *
-find_trigger(Relation rel, const char *name)
-{
-	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
-	{
-		Trigger    *trigger = &rel->trigdesc->triggers[i];
-
-		if (strcmp(trigger->tgname, name) == 0 && !trigger->tgisclone)
-			return trigger;
-	}
-	return NULL;
-}
-
 static void
-check_replaceable(Relation rel, const Trigger *trigger)
+check_replaceable(Oid relid, const char *name, const RkStampTrigger *trigger)
 {
-	char	   *schema = get_namespace_name(get_func_namespace(trigger->tgfoid));
-
-	if (trigger->tgisinternal || OidIsValid(trigger->tgconstraint) ||
-		(schema != NULL && strcmp(schema, "rowkeeper") == 0))
+	if (trigger->is_internal || is_our_function(trigger->function))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("option \"replace_triggers\": trigger \"%s\" of %s is none that stamps replace",
-						trigger->tgname, rk_relation_name(RelationGetRelid(rel))),
+						name, rk_relation_name(relid)),
 				 errhint("Name triggers written by hand that set the same columns.")));
 }
 
@@ -239,14 +249,13 @@ replace_trigger(FunctionCallInfo fcinfo, List *tree, const char *name)
 	foreach(lc, tree)
 	{
 		Relation	rel = relation_open(lfirst_oid(lc), NoLock);
-		Trigger    *trigger = find_trigger(rel, name);
+		RkStampTrigger *trigger = find_trigger(rel, name);
 		Oid			owner = rel->rd_rel->relowner;
 
-		if (trigger != NULL)
-			check_replaceable(rel, trigger);
 		relation_close(rel, NoLock);
-		if (trigger == NULL)
-			continue;
+		if (trigger == NULL || trigger->is_clone)
+			continue;			/* a clone goes with the table's own */
+		check_replaceable(lfirst_oid(lc), name, trigger);
 		found = true;
 		rk_run_ddl_step(fcinfo, owner,
 						psprintf("DROP TRIGGER %s ON %s", quote_identifier(name),
@@ -305,9 +314,9 @@ fires_everywhere(List *tree)
 	foreach(lc, tree)
 	{
 		Relation	rel = relation_open(lfirst_oid(lc), NoLock);
-		Trigger    *trigger = rk_stamp_trigger_of(rel);
+		RkStampTrigger *trigger = rk_stamp_trigger_of(rel);
 
-		fires &= trigger != NULL && trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN;
+		fires &= trigger != NULL && trigger->state == TRIGGER_FIRES_ON_ORIGIN;
 		relation_close(rel, NoLock);
 	}
 	return fires;
@@ -335,7 +344,7 @@ enable_stamps(FunctionCallInfo fcinfo, Oid root)
 	tree = tree_of(root);
 	rel = relation_open(root, NoLock);
 	owner = rel->rd_rel->relowner;
-	before = rk_stamp_options_of(rel);
+	before = options_of(rel);
 	options = merge_options(fcinfo, rel, before);
 	rk_stamp_check_columns(rel, options, false);
 	check_partitions(rel, tree, options);

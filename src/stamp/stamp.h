@@ -65,9 +65,18 @@ extern char *rk_stamp_default_version(Relation rel);
 extern char *rk_stamp_missing_columns(Relation rel, const RkStampOptions *options);
 
 /* enable.c: stamp(), stamp_off() */
+typedef struct RkStampTrigger
+{
+	Oid			oid;
+	Oid			function;
+	char		state;			/* tgenabled: 'O', 'A', 'D', 'R' */
+	bool		is_clone;		/* of the trigger of a partitioned table */
+	bool		is_internal;	/* of a constraint, for one */
+	char	   *argument;		/* the only one, or NULL */
+} RkStampTrigger;
+
 extern void rk_stamp_enable_init(void);
-extern Trigger *rk_stamp_trigger_of(Relation rel);	/* NULL: not stamped */
-extern RkStampOptions *rk_stamp_options_of(Relation rel);
+extern RkStampTrigger *rk_stamp_trigger_of(Relation rel);	/* NULL: not stamped */
 extern char *rk_stamp_create_sql(Oid root, const RkStampOptions *options);
 
 /* ddl_events.c: what happens to stamped tables as objects */
