@@ -147,7 +147,8 @@ sub pg
 {
 	my (@command) = @_;
 
-	$node->command_ok([@command], join ' ', map { $_ =~ m{/} ? '...' : $_ } @command);
+	# one that fails is to tell what it said
+	$node->command_checks_all([@command], 0, [], [qr/^$/], join ' ', map { $_ =~ m{/} ? '...' : $_ } @command);
 	return;
 }
 
