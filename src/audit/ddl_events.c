@@ -343,7 +343,7 @@ one_relation_altered(const RkDdlCommand *command)
 	if (!rk_audit_dictionary_find(root, &table_id))
 		return;					/* a restore, and the dictionary comes later */
 
-	rk_audit_check_altered(root, command->relid);
+	rk_audit_check_altered(root, command);
 	follow_columns(command, root);
 	rk_audit_partitions_reconcile(root, true);
 	if (rk_audit_has_subcommand(command->subcommands, "DISABLE TRIGGER") ||
