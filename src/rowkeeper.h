@@ -293,6 +293,7 @@ typedef struct RkEventListener
 } RkEventListener;
 
 extern void rk_events_listen(const RkEventListener *listener);
+extern bool rk_is_loading_dump(void);
 extern List *rk_relations_reached(Oid relid);
 
 /* core/leave.c: taking features away */

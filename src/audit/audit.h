@@ -122,7 +122,7 @@ extern bool rk_audit_excludes(const RkAuditOptions *options, const char *column)
 
 /* enable.c: audit(), audit_schema(), audit_off() */
 extern void rk_audit_enable_init(void);
-extern void rk_audit_check_altered(Oid root, const RkDdlCommand *command);
+extern void rk_audit_check_altered(Oid root, Oid altered);
 extern void rk_audit_options_store(Oid root, const RkAuditOptions *options);
 
 /* ddl_describe.c: what is said of a command */

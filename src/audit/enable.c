@@ -116,13 +116,8 @@ check_partitions(Oid root, Oid branch, char *hint)
 	}
 }
 
-/*
- * hint: what is told of a table that is audited already; NULL: it is not. A
- * parallel restore may bring the key after the trigger: of an audited table it
- * is missed only where the command may have dropped it (needs_key).
- */
 static void
-check_root(Oid root, bool needs_key, char *hint)
+check_root(Oid root, bool audited, char *hint)
 {
 	Relation	rel = relation_open(root, AccessShareLock);
 	AttrNumber *key;
@@ -134,13 +129,12 @@ check_root(Oid root, bool needs_key, char *hint)
 		refuse_table(root, "it belongs to rowkeeper itself", NULL);
 
 	key = rk_audit_key_columns(rel, &nkeys);
-	if (key != NULL)
-		(void) rk_audit_key_create(RelationGetDescr(rel), key, nkeys);
-	else if (needs_key)
+	if (key == NULL)
 		refuse_table(root, "it has no primary key",
-					 hint != NULL ? hint :
+					 audited ? hint :
 					 psprintf("ALTER TABLE %s ADD PRIMARY KEY (...): its history is kept by row.",
 							  rk_relation_name(root)));
+	(void) rk_audit_key_create(RelationGetDescr(rel), key, nkeys);
 	relation_close(rel, NoLock);
 }
 
@@ -152,7 +146,7 @@ check_table(Oid root)
 
 	if (reason != NULL)
 		refuse_table(root, reason, NULL);
-	check_root(root, true, NULL);
+	check_root(root, false, NULL);
 	check_partitions(root, root, NULL);
 }
 
@@ -162,20 +156,16 @@ check_table(Oid root)
  * for one on another.
  */
 void
-rk_audit_check_altered(Oid root, const RkDdlCommand *command)
+rk_audit_check_altered(Oid root, Oid altered)
 {
 	char	   *hint = hint_audited(root);
-	Oid			altered = command->relid;
 	const char *reason = unfit_storage(altered);
 
 	if (altered == root)
 	{
 		if (reason != NULL)
 			refuse_table(root, reason, hint);
-		check_root(root,
-				   rk_audit_has_subcommand(command->subcommands, "DROP CONSTRAINT") ||
-				   rk_audit_has_subcommand(command->subcommands, "DROP COLUMN"),
-				   hint);
+		check_root(root, true, hint);
 	}
 	check_partitions(root, altered, hint);
 }
