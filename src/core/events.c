@@ -89,13 +89,15 @@ nothing_to_hear(void)
  * Whether this session loads a dump, whose commands come in any order and
  * bring along all that features have noted: told by the settings that every
  * dump begins with (our own statements have row_security on), and believed only
- * of those who have the rights of the extension's owner.
+ * where both the session and the command have the rights of the extension's
+ * owner.
  */
 bool
 rk_is_loading_dump(void)
 {
 	return !check_function_bodies && !row_security &&
-		has_privs_of_role(GetSessionUserId(), rk_extension_owner());
+		has_privs_of_role(GetSessionUserId(), rk_extension_owner()) &&
+		has_privs_of_role(GetUserId(), rk_extension_owner());
 }
 
 /*
