@@ -45,14 +45,16 @@ int64
 rk_audit_event(Oid root, char action, Jsonb *detail)
 {
 	RkAuditOptions *options = rk_audit_options_of(root);
+	const char *keep = options != NULL ? options->keep : NULL;
 	int32		table_id;
+	int16		klass;
 
 	/* what a restore does on its way is nobody's change */
-	if (rk_audit_log_is_half_restored() || !rk_audit_dictionary_find(root, &table_id))
+	if (rk_audit_log_is_half_restored() ||
+		!rk_audit_dictionary_find(root, &table_id) ||
+		(rk_is_loading_dump() && !rk_audit_class_look_up(keep, &klass)))
 		return 0;
-	return write_event(table_id,
-					   rk_audit_class_find(options != NULL ? options->keep : NULL),
-					   action, detail);
+	return write_event(table_id, rk_audit_class_find(keep), action, detail);
 }
 
 /* ---- the log's notes on tables and partitions ---- */

@@ -228,9 +228,9 @@ owner_sees(const char *query)
 }
 
 /*
- * Whether a restore has brought back entries but not yet the sequence (an id
+ * Whether a restore has brought back entries but not yet the sequence: an id
  * drawn now would be one that an entry has already, and a who-record under it
- * would be taken for another) or not yet the classes.
+ * would be taken for another.
  */
 bool
 rk_audit_log_is_half_restored(void)
@@ -238,8 +238,7 @@ rk_audit_log_is_half_restored(void)
 	if (OidIsValid(known.sequence) || !OidIsValid(rk_audit_log_relation("log_id")))
 		return false;
 
-	return owner_sees("SELECT NOT is_called OR NOT EXISTS (SELECT FROM rowkeeper_log.classes)"
-					  " FROM rowkeeper_log.log_id");
+	return owner_sees("SELECT NOT is_called FROM rowkeeper_log.log_id");
 }
 
 /*
