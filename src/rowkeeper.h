@@ -35,6 +35,7 @@ extern void rk_core_init(void);
 /* each feature's start, called by rowkeeper.c alone */
 extern void rk_audit_init(void);
 extern void rk_stamp_init(void);
+extern void rk_soft_delete_init(void);
 
 
 /* core/steps.c: what enabling calls return, and how they speak */
@@ -59,6 +60,8 @@ typedef struct RkIdentity
 } RkIdentity;
 
 extern void rk_identity_assume(RkIdentity *saved, Oid role, bool restricted);
+extern void rk_identity_assume_owner(RkIdentity *saved, Oid owner);
+extern void rk_identity_own_ddl(void);
 extern void rk_identity_restore(const RkIdentity *saved);
 extern bool rk_in_own_statement(void);
 extern Oid	rk_extension_owner(void);
@@ -108,6 +111,7 @@ typedef struct RkRelationInfo
 } RkRelationInfo;
 
 extern void rk_relation_info_init(void);
+extern void rk_relcache_listen(void (*callback) (Datum arg, Oid relid));
 extern RkRelationInfo *rk_relation_info_get(Relation rel);
 extern Oid	rk_root_of(Oid relid);
 
@@ -136,6 +140,8 @@ typedef struct RkChange
 	HeapTuple	old_row;		/* UPDATE, DELETE; converted to rel's layout */
 	HeapTuple	new_row;		/* INSERT, UPDATE */
 	CommandId	command;		/* that changed the row */
+	MemoryContext statement;	/* lives as long as the statement; NULL:
+								 * unknown */
 } RkChange;
 
 /* What a consumer remembers of a change until the flush. */
@@ -185,12 +191,20 @@ typedef struct RkMeaning
 {
 	void	   *(*prepare) (Relation rel, Oid root);
 	RkChangeKind (*classify) (void *prepared, const RkChange *change);
+
+	/*
+	 * Of a change that means more than it is: finish what it began before it
+	 * is captured; returns the new row as it then is.
+	 */
+	HeapTuple	(*complete) (void *prepared, const RkChange *change);
 } RkMeaning;
 
-extern bool rk_soft_delete_restoring;	/* what is inserted or updated now
+extern int	rk_restoring_begin(void);	/* what is inserted or updated now
 										 * comes back as it was */
+extern void rk_restoring_end(int before);
+extern bool rk_is_restoring(void);
 extern void rk_meaning_register(const RkMeaning *meaning);
-extern RkChangeKind rk_meaning_of(const RkChange *change);
+extern void rk_meaning_apply(RkChange *change);
 
 /* core/trigger_row.c: our triggers, as the catalog has them */
 typedef struct RkTriggerRow
@@ -223,6 +237,7 @@ typedef struct RkRowKey
 	int			count;
 	char	   *names[INDEX_MAX_KEYS];
 	Oid			types[INDEX_MAX_KEYS];
+	char	   *equals[INDEX_MAX_KEYS]; /* the index's operator, as SQL */
 } RkRowKey;
 
 extern RkRowKey *rk_row_key_of(Relation rel);	/* NULL: no primary key */
@@ -284,12 +299,12 @@ typedef struct RkEventListener
 {
 	void		(*relation_altered) (const RkDdlCommand *command);
 	void		(*schema_altered) (const RkDdlCommand *command);
-	void		(*trigger_created) (const RkDdlCommand *command);
+	void		(*trigger_created) (const RkDdlCommand *command);	/* relid: the trigger's */
+	void		(*constraint_altered) (const RkDdlCommand *command);	/* the constraint's */
 	void		(*relation_dropped) (const RkDrop *drop);
 	void		(*trigger_dropped) (const RkDrop *drop);
 	void		(*relation_rewritten) (Oid relid, int reason, const char *tag);
-	void		(*readers_altered) (void);	/* grants or policies, of any
-											 * table */
+	void		(*readers_altered) (List *relids);	/* grants or policies */
 } RkEventListener;
 
 extern void rk_events_listen(const RkEventListener *listener);

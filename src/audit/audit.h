@@ -94,10 +94,6 @@ extern Jsonb *rk_audit_who_describe(const RkWho *who);
 extern int64 rk_audit_who_record_find(const RkWho *who, Oid leaf);
 extern void rk_audit_who_record_remember(const RkWho *who, Oid leaf, int64 id);
 
-/* leaf_insert.c: finished tuples into a leaf and its indexes */
-extern void rk_audit_leaf_insert(Relation leaf, TupleDesc desc, AttrNumber constant,
-								 HeapTuple *tuples, int count);
-
 /* capture.c: row changes become entries */
 extern int	rk_audit_consumer;
 extern bool rk_audit_dictionary_find(Oid root, int32 *table_id);

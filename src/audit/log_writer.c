@@ -464,6 +464,11 @@ write_class(int16 klass, RkEntry *entries, int count)
 	int64		next_id = 0;
 	int			ids_left = 0;
 
+	if (RelationGetNumberOfAttributes(leaf) != LOG_COLUMNS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("partition \"%s\" of the audit log has other columns than the log",
+						RelationGetRelationName(leaf))));
 	for (int i = 0; i < count; i++)
 	{
 		if ((int16) (intptr_t) entries[i].tag != klass)
@@ -489,7 +494,7 @@ write_class(int16 klass, RkEntry *entries, int count)
 		tuples[ntuples++] = complete_tuple(entries[i].tuple, next_id++, now, who_id, overflow);
 	}
 
-	rk_audit_leaf_insert(leaf, get_log_desc(), LOG_CHANGED_AT + 1, tuples, ntuples);
+	rk_direct_insert(leaf, get_log_desc(), LOG_CHANGED_AT + 1, tuples, ntuples);
 	table_close(leaf, NoLock);
 	pfree(tuples);
 }
@@ -523,6 +528,6 @@ rk_audit_log_flush(RkEntry *entries, int count)
 void
 rk_audit_writer_init(void)
 {
-	CacheRegisterRelcacheCallback(forget_known, (Datum) 0);
+	rk_relcache_listen(forget_known);
 	rk_audit_who_records_init();
 }

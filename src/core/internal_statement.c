@@ -9,6 +9,12 @@
  * where tables go. Without NOFORCE_RLS an owner under forced row security
  * sees no rows, and a validation "succeeds".
  *
+ * DDL of ours is not told to the features that listen (rk_in_own_statement()).
+ * Queries and DML are another matter: they reach users' code, be it a trigger,
+ * a domain's check or a cast, and what that creates must be heard. So only
+ * rk_run() and rk_run_step(), which take DDL, and rk_identity_own_ddl() are
+ * passed over.
+ *
  * An error unwinds by itself: the (sub)transaction's abort restores user,
  * security context and settings.
  */
@@ -41,7 +47,15 @@ static const struct
 	{"default_tablespace", ""},
 	{"default_table_access_method", "heap"},
 	{"check_function_bodies", "off"},
+	{"jit", "off"},				/* compiling takes longer than they do */
 };
+
+static void
+set_own_statement(bool own)
+{
+	(void) set_config_option("rowkeeper.own_statement", own ? "on" : "off", PGC_INTERNAL,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
 
 /*
  * Become "role" under the pinned settings, remembering what was in *saved.
@@ -59,12 +73,41 @@ rk_identity_assume(RkIdentity *saved, Oid role, bool restricted)
 						   (restricted ? SECURITY_RESTRICTED_OPERATION : 0));
 
 	saved->guc_level = NewGUCNestLevel();
-	(void) set_config_option("rowkeeper.own_statement", "on", PGC_INTERNAL, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	set_own_statement(false);
 	for (int i = 0; i < lengthof(pinned_settings); i++)
 		(void) set_config_option(pinned_settings[i].name, pinned_settings[i].value,
 								 PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Become the owner of a user's table, to change rows of it: his triggers run
+ * as he, with the settings of the session, its search_path above all. So the
+ * statement itself must name everything with its schema. Where he is not who
+ * we were, his code can leave nothing behind in the session; deferred
+ * triggers, which would fire as somebody else, are an error then: make
+ * constraints immediate before.
+ */
+void
+rk_identity_assume_owner(RkIdentity *saved, Oid owner)
+{
+	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
+	SetUserIdAndSecContext(owner,
+						   saved->sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_NOFORCE_RLS |
+						   (owner != saved->user ? SECURITY_RESTRICTED_OPERATION : 0));
+	saved->guc_level = NewGUCNestLevel();
+	set_own_statement(false);
+	(void) set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* DDL from here to rk_identity_restore() is ours. */
+void
+rk_identity_own_ddl(void)
+{
+	set_own_statement(true);
 }
 
 void
@@ -107,23 +150,17 @@ rk_extension_owner(void)
 	return owner;
 }
 
-/* Run one statement as "role"; returns the number of rows it processed. */
-uint64
-rk_run(Oid role, const char *sql)
-{
-	return rk_run_args(role, sql, 0, NULL, NULL, NULL);
-}
-
-/* The same with parameters; nulls as SPI has them ('n' for NULL). */
-uint64
-rk_run_args(Oid role, const char *sql, int nargs, Oid *types, Datum *values,
-			const char *nulls)
+static uint64
+run(Oid role, bool own, const char *sql, int nargs, Oid *types, Datum *values,
+	const char *nulls)
 {
 	RkIdentity	saved;
 	uint64		processed;
 	int			result;
 
 	rk_identity_assume(&saved, role, false);
+	if (own)
+		rk_identity_own_ddl();
 	SPI_connect();
 	result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
 	if (result < 0)
@@ -132,6 +169,25 @@ rk_run_args(Oid role, const char *sql, int nargs, Oid *types, Datum *values,
 	SPI_finish();
 	rk_identity_restore(&saved);
 	return processed;
+}
+
+/*
+ * Run one statement of ours as "role": DDL that no listener hears of, or DML
+ * on what is ours, never DML on a user's table. Returns the number of rows it
+ * processed.
+ */
+uint64
+rk_run(Oid role, const char *sql)
+{
+	return run(role, true, sql, 0, NULL, NULL, NULL);
+}
+
+/* DML, or a query, with parameters; nulls as SPI has them ('n' for NULL). */
+uint64
+rk_run_args(Oid role, const char *sql, int nargs, Oid *types, Datum *values,
+			const char *nulls)
+{
+	return run(role, false, sql, nargs, types, values, nulls);
 }
 
 /*
@@ -212,18 +268,7 @@ rk_run_step(FunctionCallInfo fcinfo, Oid role, const char *sql)
 void
 rk_run_ddl_step(FunctionCallInfo fcinfo, Oid role, const char *sql)
 {
-	RkIdentity	saved;
-	int			result;
-
-	rk_identity_assume(&saved, role, false);
-	(void) set_config_option("rowkeeper.own_statement", "off", PGC_INTERNAL, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	SPI_connect();
-	result = SPI_execute(sql, false, 0);
-	if (result < 0)
-		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(result));
-	SPI_finish();
-	rk_identity_restore(&saved);
+	(void) run(role, false, sql, 0, NULL, NULL, NULL);
 	if (fcinfo != NULL)
 		rk_step(fcinfo, sql);
 }

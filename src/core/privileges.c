@@ -72,6 +72,7 @@ rowkeeper_reset_privileges(PG_FUNCTION_ARGS)
 
 	check_schema_owner(owner);
 	rk_identity_assume(&saved, owner, false);
+	rk_identity_own_ddl();
 	SPI_connect();
 	if (SPI_execute(revokes, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the privileges of the extension's objects");
