@@ -40,6 +40,8 @@ extern void rk_soft_delete_init(void);
 
 /* core/steps.c: what enabling calls return, and how they speak */
 extern void rk_steps_begin(FunctionCallInfo fcinfo);
+extern Oid	rk_target_argument(FunctionCallInfo fcinfo);
+extern void rk_check_owner(Oid relid);
 extern void rk_step(FunctionCallInfo fcinfo, const char *step);
 
 /* core/option_json.c: a feature's options in the arguments of its trigger */
@@ -73,7 +75,13 @@ extern Datum rk_fetch(Oid role, const char *sql, int nargs, Oid *types,
 extern List *rk_fetch_oids(const char *sql);
 extern void rk_run_step(FunctionCallInfo fcinfo, Oid role, const char *sql);
 extern void rk_run_ddl_step(FunctionCallInfo fcinfo, Oid role, const char *sql);
+extern Oid	rk_relation_owner(Oid relid);
 extern char *rk_relation_name(Oid relid);
+
+/* core/store.c: schemas of ours that outlive the extension */
+extern void rk_store_check_schema(const char *schema);
+extern void rk_store_reset_schema_acl(const char *schema);
+extern void rk_store_reset_relation_acl(Oid relid);
 
 /* core/who.c */
 typedef struct RkWho
@@ -243,9 +251,11 @@ typedef struct RkRowKey
 extern RkRowKey *rk_row_key_of(Relation rel);	/* NULL: no primary key */
 extern char **rk_row_key_of_arguments(const RkRowKey *key, FunctionCallInfo fcinfo, int first);
 extern char **rk_row_key_of_jsonb(const RkRowKey *key, Jsonb *json);
+extern char *rk_text_of_value(Datum value, Oid type);
 
 /* core/attempt.c: work that may fail */
 extern ErrorData *rk_attempt(void (*body) (void *arg), void *arg);
+extern ErrorData *rk_attempt_and_undo(void (*body) (void *arg), void *arg);
 
 /* core/maintain.c: what CALL rowkeeper.maintain() does */
 typedef struct RkMaintainRun
@@ -322,6 +332,5 @@ typedef struct RkFeature
 } RkFeature;
 
 extern void rk_feature_register(const RkFeature *feature);
-extern void rk_check_owner(Oid relid);
 
 #endif							/* ROWKEEPER_H */

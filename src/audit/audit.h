@@ -33,7 +33,6 @@ extern int32 rk_audit_key_hash(const RkKey *key, const Datum *values);
 extern void rk_audit_store_ensure(FunctionCallInfo fcinfo);
 extern Oid	rk_audit_log_schema(void);
 extern Oid	rk_audit_log_relation(const char *name);	/* InvalidOid: none */
-extern void rk_audit_reset_relation_acl(Oid relid);
 
 /* log_leaves.c: retention classes and weekly leaves */
 #define RK_LOG_WEEK (7 * USECS_PER_DAY)

@@ -223,10 +223,6 @@ check_may_read(Oid root)
 static void
 begin_history(RkHistory *history, Oid target)
 {
-	if (get_rel_name(target) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", target)));
 	memset(history, 0, sizeof(RkHistory));
 	history->root = rk_root_of(target);
 	check_may_read(history->root);
@@ -263,16 +259,6 @@ put_history_of(FunctionCallInfo fcinfo, RkHistory *history, char **texts)
 	table_close(history->rel, NoLock);
 }
 
-static Oid
-get_target(FunctionCallInfo fcinfo)
-{
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("target table must not be null")));
-	return PG_GETARG_OID(0);
-}
-
 /*
  * rowkeeper.audit_history(target regclass, VARIADIC key "any" | text[])
  *
@@ -287,7 +273,7 @@ get_target(FunctionCallInfo fcinfo)
 Datum
 rowkeeper_audit_history(PG_FUNCTION_ARGS)
 {
-	Oid			target = get_target(fcinfo);
+	Oid			target = rk_target_argument(fcinfo);
 	RkHistory	history;
 	char	  **texts;
 
@@ -313,7 +299,7 @@ rowkeeper_audit_history(PG_FUNCTION_ARGS)
 Datum
 rowkeeper_audit_history_key(PG_FUNCTION_ARGS)
 {
-	Oid			target = get_target(fcinfo);
+	Oid			target = rk_target_argument(fcinfo);
 	RkHistory	history;
 	Jsonb	   *key;
 

@@ -187,65 +187,6 @@ rk_audit_log_relation(const char *name)
 	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 }
 
-/* The access control list of a relation or schema; NULL: the default. */
-static Acl *
-object_acl(int cache, AttrNumber attribute, Oid object)
-{
-	HeapTuple	tuple = SearchSysCache1(cache, ObjectIdGetDatum(object));
-	bool		isnull;
-	Datum		value;
-	Acl		   *acl = NULL;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for object %u", object);
-	value = SysCacheGetAttr(cache, tuple, attribute, &isnull);
-	if (!isnull)
-		acl = DatumGetAclPCopy(value);
-	ReleaseSysCache(tuple);
-	return acl;
-}
-
-/*
- * Take away what default privileges gave to others, and give back what they
- * took from the owner.
- */
-static void
-reset_acl(Oid owner, const char *kind, const char *name, const Acl *acl)
-{
-	StringInfoData sql;
-
-	if (acl == NULL)
-		return;
-
-	initStringInfo(&sql);
-	for (int i = 0; i < ACL_NUM(acl); i++)
-	{
-		Oid			grantee = ACL_DAT(acl)[i].ai_grantee;
-
-		if (grantee == owner)
-			continue;
-		appendStringInfo(&sql, "REVOKE ALL ON %s %s FROM %s CASCADE;", kind, name,
-						 grantee == ACL_ID_PUBLIC ? "PUBLIC" :
-						 quote_identifier(GetUserNameFromId(grantee, false)));
-	}
-	appendStringInfo(&sql, "GRANT ALL ON %s %s TO %s", kind, name,
-					 quote_identifier(GetUserNameFromId(owner, false)));
-	(void) rk_run(owner, sql.data);
-}
-
-/*
- * Make the rights on a relation of the log exactly its owner's.
- */
-void
-rk_audit_reset_relation_acl(Oid relid)
-{
-	bool		sequence = get_rel_relkind(relid) == RELKIND_SEQUENCE;
-
-	reset_acl(rk_extension_owner(), sequence ? "SEQUENCE" : "TABLE",
-			  rk_relation_name(relid),
-			  object_acl(RELOID, Anum_pg_class_relacl, relid));
-}
-
 static Oid
 store_object_oid(const StoreObject *object)
 {
@@ -263,46 +204,18 @@ store_is_complete(void)
 	return true;
 }
 
-/*
- * A schema of this name that somebody else made could hold anything: triggers
- * that run as us, tables that others may write. One restored from a dump is
- * owned by whoever restored it, a superuser.
- */
-static void
-check_schema_owner(Oid schema, Oid owner)
-{
-	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
-	Oid			schema_owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for schema %u", schema);
-	schema_owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
-	ReleaseSysCache(tuple);
-
-	if (schema_owner != owner && !superuser_arg(schema_owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("schema \"%s\" is owned by \"%s\", not by the owner of the extension",
-						RK_LOG_SCHEMA, GetUserNameFromId(schema_owner, false)),
-				 errhint("Rename that schema, or drop it.")));
-}
-
 static void
 ensure_schema(Oid owner)
 {
-	Oid			schema = get_namespace_oid(RK_LOG_SCHEMA, true);
-
-	if (OidIsValid(schema))
+	if (OidIsValid(get_namespace_oid(RK_LOG_SCHEMA, true)))
 	{
-		check_schema_owner(schema, owner);
+		rk_store_check_schema(RK_LOG_SCHEMA);
 		return;
 	}
 	(void) rk_run(owner, "CREATE SCHEMA " RK_LOG_SCHEMA);
 	(void) rk_run(owner, "COMMENT ON SCHEMA " RK_LOG_SCHEMA " IS "
 				  "'The audit log of rowkeeper; not a member of the extension, which it outlives.'");
-	schema = get_namespace_oid(RK_LOG_SCHEMA, false);
-	reset_acl(owner, "SCHEMA", RK_LOG_SCHEMA,
-			  object_acl(NAMESPACEOID, Anum_pg_namespace_nspacl, schema));
+	rk_store_reset_schema_acl(RK_LOG_SCHEMA);
 }
 
 static void
@@ -311,7 +224,7 @@ create_store_object(const StoreObject *object, Oid owner)
 	(void) rk_run(owner, object->sql);
 	(void) rk_run(owner, psprintf("COMMENT ON %s %s.%s IS '%s'", object->kind,
 								  object->schema, object->name, object->comment));
-	rk_audit_reset_relation_acl(store_object_oid(object));
+	rk_store_reset_relation_acl(store_object_oid(object));
 }
 
 /*
@@ -325,10 +238,8 @@ void
 rk_audit_store_ensure(FunctionCallInfo fcinfo)
 {
 	Oid			owner = rk_extension_owner();
-	Oid			schema = get_namespace_oid(RK_LOG_SCHEMA, true);
 
-	if (OidIsValid(schema))
-		check_schema_owner(schema, owner);
+	rk_store_check_schema(RK_LOG_SCHEMA);
 	if (store_is_complete())
 		return;
 

@@ -31,6 +31,7 @@
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 static const struct
 {
@@ -271,6 +272,19 @@ rk_run_ddl_step(FunctionCallInfo fcinfo, Oid role, const char *sql)
 	(void) run(role, false, sql, 0, NULL, NULL, NULL);
 	if (fcinfo != NULL)
 		rk_step(fcinfo, sql);
+}
+
+Oid
+rk_relation_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
 }
 
 /* The relation's name as SQL takes it anywhere: schema-qualified, quoted. */

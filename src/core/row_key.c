@@ -104,8 +104,9 @@ check_null(const RkRowKey *key, int column, bool isnull)
 				 errmsg("value of key column \"%s\" must not be null", key->names[column])));
 }
 
-static char *
-text_of_value(Datum value, Oid type)
+/* As its type prints it; a literal of no type yet is text already. */
+char *
+rk_text_of_value(Datum value, Oid type)
 {
 	Oid			output;
 	bool		is_varlena;
@@ -131,7 +132,7 @@ texts_of_array(const RkRowKey *key, ArrayType *array)
 	for (int i = 0; i < count; i++)
 	{
 		check_null(key, i, nulls[i]);
-		texts[i] = text_of_value(elements[i], type->type_id);
+		texts[i] = rk_text_of_value(elements[i], type->type_id);
 	}
 	return texts;
 }
@@ -154,8 +155,8 @@ rk_row_key_of_arguments(const RkRowKey *key, FunctionCallInfo fcinfo, int first)
 	for (int i = 0; i < key->count; i++)
 	{
 		check_null(key, i, PG_ARGISNULL(first + i));
-		texts[i] = text_of_value(PG_GETARG_DATUM(first + i),
-								 get_fn_expr_argtype(fcinfo->flinfo, first + i));
+		texts[i] = rk_text_of_value(PG_GETARG_DATUM(first + i),
+									get_fn_expr_argtype(fcinfo->flinfo, first + i));
 	}
 	return texts;
 }

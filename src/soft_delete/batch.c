@@ -64,28 +64,6 @@ store_relation(const char *name)
 	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 }
 
-/*
- * A schema of this name that somebody else made could hold anything. One
- * restored from a dump is owned by whoever restored it, a superuser.
- */
-static void
-check_schema_owner(Oid schema, Oid owner)
-{
-	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
-	Oid			schema_owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for schema %u", schema);
-	schema_owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
-	ReleaseSysCache(tuple);
-	if (schema_owner != owner && !superuser_arg(schema_owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("schema \"%s\" is owned by \"%s\", not by the owner of the extension",
-						RK_TRASH_SCHEMA, GetUserNameFromId(schema_owner, false)),
-				 errhint("Rename that schema, or drop it.")));
-}
-
 /* Default privileges must not let others write here; reading is granted by table. */
 static const char *const store_sql[] =
 {
@@ -107,28 +85,6 @@ static const char *const store_sql[] =
 	" Read it through rowkeeper.soft_delete_batches.'",
 };
 
-/*
- * Take from others what default privileges gave them on a relation or schema
- * of the trash; its owner keeps all.
- */
-static void
-revoke_defaults(Oid owner, const char *kind, const char *name, Oid object, bool schema)
-{
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(object)};
-	bool		isnull;
-	Datum		roles = rk_fetch(owner, schema ?
-								 "SELECT string_agg(DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, ', ')"
-								 " FROM pg_namespace n, aclexplode(n.nspacl) a WHERE n.oid = $1 AND a.grantee <> n.nspowner" :
-								 "SELECT string_agg(DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, ', ')"
-								 " FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = $1 AND a.grantee <> c.relowner",
-								 1, types, values, NULL, &isnull);
-
-	if (!isnull)
-		(void) rk_run(owner, psprintf("REVOKE ALL ON %s %s FROM %s CASCADE", kind, name,
-									  TextDatumGetCString(roles)));
-}
-
 static bool
 store_is_complete(void)
 {
@@ -144,10 +100,8 @@ void
 rk_batch_store_ensure(FunctionCallInfo fcinfo)
 {
 	Oid			owner = rk_extension_owner();
-	Oid			schema = get_namespace_oid(RK_TRASH_SCHEMA, true);
 
-	if (OidIsValid(schema))
-		check_schema_owner(schema, owner);
+	rk_store_check_schema(RK_TRASH_SCHEMA);
 	if (store_is_complete())
 		return;
 	if (creating_extension)
@@ -164,11 +118,10 @@ rk_batch_store_ensure(FunctionCallInfo fcinfo)
 	{
 		(void) rk_run(owner, store_sql[i]);
 		if (i == 0)
-			revoke_defaults(owner, "SCHEMA", RK_TRASH_SCHEMA,
-							get_namespace_oid(RK_TRASH_SCHEMA, false), true);
+			rk_store_reset_schema_acl(RK_TRASH_SCHEMA);
 	}
-	revoke_defaults(owner, "SEQUENCE", RK_TRASH_SCHEMA ".batch_id", store_relation("batch_id"), false);
-	revoke_defaults(owner, "TABLE", RK_TRASH_SCHEMA ".batches", store_relation("batches"), false);
+	rk_store_reset_relation_acl(store_relation("batch_id"));
+	rk_store_reset_relation_acl(store_relation("batches"));
 	if (fcinfo != NULL)
 		rk_step(fcinfo, "created schema " RK_TRASH_SCHEMA);
 }

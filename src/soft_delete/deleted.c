@@ -40,19 +40,6 @@ rk_deleted_set_create(void)
 	return set;
 }
 
-static Oid
-owner_of(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /* Where the deleted rows of a table are; NULL: it has no soft delete. */
 RkStore *
 rk_deleted_store(RkDeletedSet *set, Oid root)
@@ -85,7 +72,7 @@ rk_deleted_store(RkDeletedSet *set, Oid root)
 				 errmsg("the trash table of %s does not exist", rk_relation_name(root)),
 				 errhint("SELECT rowkeeper.soft_delete(%s) makes it again.",
 						 quote_literal_cstr(rk_relation_name(root)))));
-	store->owner = owner_of(store->relid);
+	store->owner = rk_relation_owner(store->relid);
 	store->rel = rk_relation_name(store->relid);
 	store->batch = store->trash ? "_batch" : pstrdup(quote_identifier(options->batch));
 	store->deleted_at = store->trash ? "_deleted_at" : pstrdup(quote_identifier(options->deleted_at));
@@ -336,6 +323,20 @@ rk_deleted_find_children(RkDeletedSet *set, List *rows, int64 batch)
 		if (child != NULL)
 			rk_deleted_find_children(set, children_by(set, parent, child, link, rows, batch), batch);
 	}
+}
+
+/* The same; a table without soft delete is an error. */
+RkStore *
+rk_deleted_open_store(RkDeletedSet *set, Oid root)
+{
+	RkStore    *store = rk_deleted_store(set, root);
+
+	if (store == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s has no soft delete", rk_relation_name(root)),
+				 errhint("SELECT rowkeeper.soft_delete(%s).", quote_literal_cstr(rk_relation_name(root)))));
+	return store;
 }
 
 static bool

@@ -54,6 +54,7 @@ typedef struct RkDeletedSet
 
 extern RkDeletedSet *rk_deleted_set_create(void);
 extern RkStore *rk_deleted_store(RkDeletedSet *set, Oid root);
+extern RkStore *rk_deleted_open_store(RkDeletedSet *set, Oid root);
 extern char *rk_deleted_condition(const RkStore *store, const char *alias);
 extern char *rk_deleted_column(const RkStore *store, const char *alias, const char *name);
 extern char *rk_deleted_record_id(const RkStore *store, const char *alias);

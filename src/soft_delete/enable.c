@@ -434,19 +434,6 @@ check_columns(Oid root, const RkSoftDeleteOptions *options)
 
 /* ---- doing it ---- */
 
-static Oid
-owner_of(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /* The view has another name now: take it there, with its rights. */
 static void
 move_view(FunctionCallInfo fcinfo, Oid root, const RkSoftDeleteOptions *before,
@@ -464,11 +451,11 @@ move_view(FunctionCallInfo fcinfo, Oid root, const RkSoftDeleteOptions *before,
 	if (!OidIsValid(view))
 		return;
 	if (strcmp(before->view_name, options->view_name) != 0)
-		rk_run_step(fcinfo, owner_of(view),
+		rk_run_step(fcinfo, rk_relation_owner(view),
 					psprintf("ALTER VIEW %s RENAME TO %s", rk_relation_name(view),
 							 quote_identifier(options->view_name)));
 	if (strcmp(before->view_schema, options->view_schema) != 0)
-		rk_run_step(fcinfo, owner_of(view),
+		rk_run_step(fcinfo, rk_relation_owner(view),
 					psprintf("ALTER VIEW %s SET SCHEMA %s",
 							 quote_qualified_identifier(before->view_schema, options->view_name),
 							 quote_identifier(options->view_schema)));
@@ -481,7 +468,7 @@ enable_flag(FunctionCallInfo fcinfo, Oid root, const RkSoftDeleteOptions *before
 	char	   *add = check_columns(root, options);
 
 	if (add != NULL)
-		rk_run_step(fcinfo, owner_of(root), add);
+		rk_run_step(fcinfo, rk_relation_owner(root), add);
 	if (before != NULL)
 		move_view(fcinfo, root, before, options);
 	if (!options->hidden)
@@ -500,10 +487,6 @@ check_target(Oid target)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot enable soft delete within an extension script")));
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target)))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", target)));
 	rk_check_owner(target);
 	root = rk_root_of(target);
 	if (root != target)
@@ -556,14 +539,12 @@ Datum
 rowkeeper_soft_delete(PG_FUNCTION_ARGS)
 {
 	Arguments	arguments;
+	Oid			target;
 
 	rk_steps_begin(fcinfo);
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("target table must not be null")));
+	target = rk_target_argument(fcinfo);
 	arguments = read_arguments(fcinfo);
-	enable_soft_delete(fcinfo, PG_GETARG_OID(0), &arguments);
+	enable_soft_delete(fcinfo, target, &arguments);
 	return (Datum) 0;
 }
 

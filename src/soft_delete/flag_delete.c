@@ -277,19 +277,6 @@ fill_arguments(const ChildAction *action, const RkLink *link, Relation rel, Heap
 	return count;
 }
 
-static Oid
-owner_of(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 static uint64
 run_action(const ChildAction *action, Datum *values, char *nulls)
 {
@@ -328,7 +315,7 @@ follow_link(const RkLink *link, const RkSoftDeleteOptions *parent, Relation rel,
 
 	SPI_connect();
 	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(owner_of(link->child),
+	SetUserIdAndSecContext(rk_relation_owner(link->child),
 						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
 	action = action_of(link, parent);
 	if (fill_arguments(action, link, rel, row, at, batch, values, nulls) >= 0)

@@ -113,19 +113,6 @@ link_named(Oid child, Oid parent, const char *name)
 	return NULL;
 }
 
-static Oid
-owner_of(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /* Where the child itself says that a row is deleted; 0: nowhere. */
 static AttrNumber
 stamp_column(const Guard *guard)
@@ -338,7 +325,7 @@ rowkeeper_soft_delete_guard(PG_FUNCTION_ARGS)
 	 */
 	SPI_connect();
 	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(owner_of(trigger->tg_trigger->tgconstrrelid),
+	SetUserIdAndSecContext(rk_relation_owner(trigger->tg_trigger->tgconstrrelid),
 						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
 	guard = guard_of(trigger);
 	if (guard->active)

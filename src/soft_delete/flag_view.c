@@ -159,24 +159,11 @@ named_relation(const RkSoftDeleteOptions *options)
 	return OidIsValid(schema) ? get_relname_relid(options->view_name, schema) : InvalidOid;
 }
 
-static Oid
-owner_of(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /* Whether the table's owner may do with a view what he likes. */
 bool
 rk_flag_view_is_owned(Oid view, Oid root)
 {
-	return rk_is_relation_owner(view, owner_of(root));
+	return rk_is_relation_owner(view, rk_relation_owner(root));
 }
 
 /*
@@ -282,7 +269,7 @@ copy_grants(FunctionCallInfo fcinfo, Oid root, Oid view)
 									 " AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')"
 									 " GROUP BY a.grantee, a.is_grantable ORDER BY 1",
 									 quote_literal_cstr(rk_relation_name(view))), root))
-		rk_run_step(fcinfo, owner_of(view), lfirst(lc));
+		rk_run_step(fcinfo, rk_relation_owner(view), lfirst(lc));
 }
 
 static void
@@ -290,7 +277,7 @@ create_view(FunctionCallInfo fcinfo, Oid root, const RkSoftDeleteOptions *option
 {
 	int			added;
 
-	rk_run_step(fcinfo, owner_of(root),
+	rk_run_step(fcinfo, rk_relation_owner(root),
 				psprintf("CREATE VIEW %s WITH (security_invoker = true) AS %s",
 						 quote_qualified_identifier(options->view_schema, options->view_name),
 						 select_live_rows(root, options, NULL, &added)));
@@ -367,7 +354,7 @@ follow_names(FunctionCallInfo fcinfo, Oid view, Oid root, const LiveView *live)
 
 		if (strcmp(shown, name) == 0)
 			continue;
-		rk_run_step(fcinfo, owner_of(view),
+		rk_run_step(fcinfo, rk_relation_owner(view),
 					psprintf("ALTER VIEW %s RENAME COLUMN %s TO %s", rk_relation_name(view),
 							 quote_identifier(shown), quote_identifier(name)));
 		changed = true;
@@ -408,7 +395,7 @@ follow_columns(FunctionCallInfo fcinfo, Oid view, Oid root, const RkSoftDeleteOp
 
 	if (added == 0)
 		return false;
-	rk_run_step(fcinfo, owner_of(view),
+	rk_run_step(fcinfo, rk_relation_owner(view),
 				psprintf("CREATE OR REPLACE VIEW %s WITH (%s) AS %s",
 						 rk_relation_name(view), view_options(view), select));
 	return true;
@@ -445,8 +432,8 @@ rk_flag_view_set(FunctionCallInfo fcinfo, Oid root, RkSoftDeleteOptions *options
 			options->adopted = true;
 		if (!is_invoker(view))
 		{
-			rk_run_step(fcinfo, owner_of(view), psprintf("ALTER VIEW %s SET (security_invoker = true)",
-														 rk_relation_name(view)));
+			rk_run_step(fcinfo, rk_relation_owner(view), psprintf("ALTER VIEW %s SET (security_invoker = true)",
+																  rk_relation_name(view)));
 			changed = true;
 		}
 		changed |= follow_names(fcinfo, view, root, &live);
@@ -489,7 +476,7 @@ drop_view(void *arg)
 {
 	ViewDrop   *drop = arg;
 
-	rk_run_step(drop->fcinfo, owner_of(drop->view),
+	rk_run_step(drop->fcinfo, rk_relation_owner(drop->view),
 				psprintf("DROP VIEW %s", rk_relation_name(drop->view)));
 }
 
@@ -610,11 +597,7 @@ view_target(FunctionCallInfo fcinfo, RkSoftDeleteOptions **options)
 	Oid			root;
 
 	rk_steps_begin(fcinfo);
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("target table must not be null")));
-	root = PG_GETARG_OID(0);
+	root = rk_target_argument(fcinfo);
 	rk_check_owner(root);
 	*options = rk_soft_delete_options_of(root);
 	if (*options == NULL)
@@ -676,7 +659,7 @@ rowkeeper_soft_delete_refresh(PG_FUNCTION_ARGS)
 	(void) rk_flag_view_set(fcinfo, root, options);
 	if (options->hidden)
 	{
-		run_statements(fcinfo, owner_of(named_relation(options)), options->grants);
+		run_statements(fcinfo, rk_relation_owner(named_relation(options)), options->grants);
 		options->hidden = false;
 		options->grants = NIL;
 		(void) rk_flag_row_trigger_set(fcinfo, root, options);

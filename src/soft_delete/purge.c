@@ -293,19 +293,6 @@ typedef struct Purge
 	bool		one_by_one;
 } Purge;
 
-static RkStore *
-open_store(RkDeletedSet *set, Oid root)
-{
-	RkStore    *store = rk_deleted_store(set, root);
-
-	if (store == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s has no soft delete", rk_relation_name(root)),
-				 errhint("SELECT rowkeeper.soft_delete(%s).", quote_literal_cstr(rk_relation_name(root)))));
-	return store;
-}
-
 /* The relations that hold the deleted rows of a table. */
 static List *
 leaves_of(const RkStore *store)
@@ -414,7 +401,7 @@ purge_chunk(void *arg)
 
 	SPI_connect();
 	set = rk_deleted_set_create();
-	store = open_store(set, purge->root);
+	store = rk_deleted_open_store(set, purge->root);
 	rows = find_chunk(purge, set, store);
 	purge->found = list_length(rows);
 	purge->removed = purge->one_by_one
@@ -480,7 +467,7 @@ static int64
 begin_purge(Purge *purge, Oid root, Interval *older_than, int batch_size)
 {
 	RkDeletedSet *set = rk_deleted_set_create();
-	RkStore    *store = open_store(set, root);
+	RkStore    *store = rk_deleted_open_store(set, root);
 	Oid			types[1] = {TIMESTAMPTZOID};
 	Datum		values[1];
 	bool		isnull;
@@ -562,14 +549,7 @@ rowkeeper_soft_delete_purge(PG_FUNCTION_ARGS)
 	Oid			root;
 
 	check_non_atomic(fcinfo);
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("target table must not be null")));
-	if (get_rel_name(PG_GETARG_OID(0)) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", PG_GETARG_OID(0))));
-	root = rk_root_of(PG_GETARG_OID(0));
+	root = rk_root_of(rk_target_argument(fcinfo));
 	rk_check_owner(root);
 	if (batch_size < 1)
 		ereport(ERROR,
@@ -643,7 +623,7 @@ purge_kept(void *arg)
 	purge.root = keep->root;
 	purge.cutoff = cutoff_of(parse_interval(keep->keep));
 	purge.batch_size = BATCH_SIZE;
-	purge.leaves = leaves_of(open_store(rk_deleted_set_create(), keep->root));
+	purge.leaves = leaves_of(rk_deleted_open_store(rk_deleted_set_create(), keep->root));
 	ItemPointerSet(&purge.last, 0, 0);
 	while (purge_next(&purge) && purge.done == 0)
 		;						/* a chunk of nothing but rows that stay */
@@ -773,18 +753,11 @@ rowkeeper_soft_delete_hard(PG_FUNCTION_ARGS)
 	int64		removed;
 	Oid			root;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("target table must not be null")));
-	if (get_rel_name(PG_GETARG_OID(0)) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", PG_GETARG_OID(0))));
-	root = rk_root_of(PG_GETARG_OID(0));
+	root = rk_root_of(rk_target_argument(fcinfo));
 	rk_check_owner(root);
 	SPI_connect();
 	set = rk_deleted_set_create();
-	store = open_store(set, root);
+	store = rk_deleted_open_store(set, root);
 	texts = rk_row_key_of_arguments(store->key, fcinfo, 1);
 	for (int i = 0; i < store->key->count; i++)
 	{

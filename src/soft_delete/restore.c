@@ -51,16 +51,6 @@ PG_FUNCTION_INFO_V1(rowkeeper_soft_delete_restore_batch);
 
 /* ---- one row ---- */
 
-static char *
-text_of_value(Oid type, Datum value)
-{
-	Oid			output;
-	bool		is_varlena;
-
-	getTypeOutputInfo(type, &output, &is_varlena);
-	return OidOutputFunctionCall(output, value);
-}
-
 static Datum
 value_of_text(Oid type, char *text)
 {
@@ -101,7 +91,7 @@ trashed_value(HeapTuple tuple, TupleDesc desc, Jsonb *extra, Form_pg_attribute c
 	*value = SPI_getbinval(tuple, desc, number, isnull);
 	kept_type = SPI_gettypeid(desc, number);
 	if (!*isnull && kept_type != type)
-		*value = value_of_text(type, text_of_value(kept_type, *value));
+		*value = value_of_text(type, rk_text_of_value(*value, kept_type));
 	return true;
 }
 
@@ -407,42 +397,6 @@ remove_from_trash(RkDeletedSet *set)
 
 /* ---- dry run ---- */
 
-/*
- * Run body(arg), and take back what it did; its error, or NULL. What triggers
- * keep for as long as their statement's memory (row_writer.c) has to go with
- * the subtransaction: so it has an SPI level of its own, which ends before it,
- * or in its abort.
- */
-static ErrorData *
-try_and_undo(void (*body) (void *arg), void *arg)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		SPI_connect();
-		body(arg);
-		SPI_finish();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	if (error != NULL && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		ReThrowError(error);
-	return error;
-}
-
 typedef struct OneRow
 {
 	RkDeletedSet *set;
@@ -456,12 +410,14 @@ set_constraints_immediate(void *arg)
 		elog(ERROR, "could not set constraints immediate");
 }
 
-/* What is checked at commit is a conflict as well. */
+/* What is checked at commit is a conflict as well. To be undone: in an SPI level of its own. */
 static void
 restore_and_check(void *arg)
 {
+	SPI_connect();
 	restore_all(arg);
 	set_constraints_immediate(NULL);
+	SPI_finish();
 }
 
 static void
@@ -495,6 +451,7 @@ find_conflicts(void *arg)
 	List	   *todo = NIL;
 	ListCell   *lc;
 
+	SPI_connect();
 	(void) rk_attempt(set_constraints_immediate, NULL);
 	foreach(lc, set->stores)
 		todo = list_concat(todo, ((RkStore *) lfirst(lc))->rows);
@@ -524,6 +481,7 @@ find_conflicts(void *arg)
 		}
 		todo = failed;
 	}
+	SPI_finish();
 }
 
 /* Leave plans of an undone subtransaction behind. */
@@ -686,10 +644,10 @@ restore_set(FunctionCallInfo fcinfo, RkDeletedSet *set, KeySearch *search, bool 
 				check_is_last(search);
 			remove_from_trash(set);
 		}
-		else if (try_and_undo(restore_and_check, set) != NULL)
+		else if (rk_attempt_and_undo(restore_and_check, set) != NULL)
 		{
 			forget_plans(set);
-			(void) try_and_undo(find_conflicts, set);
+			(void) rk_attempt_and_undo(find_conflicts, set);
 			forget_plans(set);
 		}
 	}
@@ -708,30 +666,11 @@ restore_set(FunctionCallInfo fcinfo, RkDeletedSet *set, KeySearch *search, bool 
 	}
 }
 
-static Oid
-get_target(FunctionCallInfo fcinfo)
-{
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("target table must not be null")));
-	if (get_rel_name(PG_GETARG_OID(0)) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", PG_GETARG_OID(0))));
-	return rk_root_of(PG_GETARG_OID(0));
-}
-
 static RkStore *
 open_target(RkDeletedSet *set, Oid root)
 {
-	RkStore    *store = rk_deleted_store(set, root);
+	RkStore    *store = rk_deleted_open_store(set, root);
 
-	if (store == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s has no soft delete", rk_relation_name(root)),
-				 errhint("SELECT rowkeeper.soft_delete(%s).", quote_literal_cstr(rk_relation_name(root)))));
 	check_may_restore(store);
 	return store;
 }
@@ -771,7 +710,7 @@ restore_key(FunctionCallInfo fcinfo, RkDeletedSet *set, RkStore *store, char **t
 Datum
 rowkeeper_soft_delete_restore(PG_FUNCTION_ARGS)
 {
-	Oid			root = get_target(fcinfo);
+	Oid			root = rk_root_of(rk_target_argument(fcinfo));
 	RkDeletedSet *set;
 	RkStore    *store;
 
@@ -793,7 +732,7 @@ rowkeeper_soft_delete_restore(PG_FUNCTION_ARGS)
 Datum
 rowkeeper_soft_delete_restore_key(PG_FUNCTION_ARGS)
 {
-	Oid			root = get_target(fcinfo);
+	Oid			root = rk_root_of(rk_target_argument(fcinfo));
 	RkDeletedSet *set;
 	RkStore    *store;
 

@@ -389,16 +389,6 @@ texts_of_who(const RkWho *who)
 
 /* ---- capture ---- */
 
-static char *
-text_of_value(Oid type, Datum value)
-{
-	Oid			output;
-	bool		is_varlena;
-
-	getTypeOutputInfo(type, &output, &is_varlena);
-	return OidOutputFunctionCall(output, value);
-}
-
 /* {"column": "value as text" | null} of what has no column in the trash. */
 static Jsonb *
 extra_of(const TrashSource *source, TupleDesc desc)
@@ -423,7 +413,7 @@ extra_of(const TrashSource *source, TupleDesc desc)
 			continue;
 		rk_option_push(&state, WJB_KEY, NameStr(column->attname));
 		rk_option_push(&state, WJB_VALUE, source->nulls[i] ? NULL
-					   : text_of_value(column->atttypid, source->values[i]));
+					   : rk_text_of_value(source->values[i], column->atttypid));
 	}
 	result = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 	AtEOXact_GUC(false, level);

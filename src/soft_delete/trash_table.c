@@ -105,19 +105,6 @@ rk_trash_table_of(Oid root)
 		: trash_relation(options->trash_table);
 }
 
-static Oid
-owner_of(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /* ---- names ---- */
 
 /* A name as it is where it fits; else its beginning and a hash of all of it. */
@@ -188,7 +175,7 @@ is_earlier_trash(Oid root, const char *name)
 
 	return OidIsValid(relid) &&
 		get_rel_relkind(relid) == RELKIND_RELATION &&
-		owner_of(relid) == owner_of(root) &&
+		rk_relation_owner(relid) == rk_relation_owner(root) &&
 		get_attnum(relid, "_batch") == 1 && get_atttype(relid, 1) == INT8OID &&
 		get_attnum(relid, "_deleted_at") == 2 && get_atttype(relid, 2) == TIMESTAMPTZOID &&
 		get_attnum(relid, "_extra") > 0 &&
@@ -382,7 +369,7 @@ run_as_owner_of(Oid relid, const char *sql)
 	RkIdentity	saved;
 	int			result;
 
-	rk_identity_assume(&saved, owner_of(relid), true);
+	rk_identity_assume(&saved, rk_relation_owner(relid), true);
 	rk_identity_own_ddl();
 	SPI_connect();
 	result = SPI_execute(sql, false, 0);
@@ -600,7 +587,7 @@ is_our_view(Oid view, Oid root)
 {
 	return get_rel_relkind(view) == RELKIND_VIEW &&
 		get_attnum(view, "_batch") == 1 && get_attnum(view, "_deleted_at") == 2 &&
-		owner_of(view) == owner_of(root) && view_reads(view, root);
+		rk_relation_owner(view) == rk_relation_owner(root) && view_reads(view, root);
 }
 
 /* Our columns first: a column that is added to the source is then a new last one. */
@@ -639,7 +626,7 @@ drop_view(FunctionCallInfo fcinfo, Oid root, const RkSoftDeleteOptions *options)
 	Oid			view = view_oid(options);
 
 	if (OidIsValid(view) && is_our_view(view, root))
-		rk_run_step(fcinfo, owner_of(root), psprintf("DROP VIEW %s", view_name(options)));
+		rk_run_step(fcinfo, rk_relation_owner(root), psprintf("DROP VIEW %s", view_name(options)));
 }
 
 typedef struct ViewMaking
@@ -653,7 +640,7 @@ make_view(void *arg)
 {
 	ViewMaking *making = arg;
 
-	(void) rk_run(owner_of(making->root), making->sql);
+	(void) rk_run(rk_relation_owner(making->root), making->sql);
 }
 
 /* Whether the view reads the trash and shows the columns its table has now. */
@@ -720,8 +707,8 @@ ensure_view(FunctionCallInfo fcinfo, Oid root, const RkSoftDeleteOptions *option
 			rk_step(fcinfo, making.sql);
 		return;
 	}
-	rk_run_step(fcinfo, owner_of(root), making.sql);
-	(void) rk_run(owner_of(root),
+	rk_run_step(fcinfo, rk_relation_owner(root), making.sql);
+	(void) rk_run(rk_relation_owner(root),
 				  psprintf("COMMENT ON VIEW %s IS %s", view_name(options),
 						   quote_literal_cstr(psprintf("Rows of %s, live and deleted ones; _deleted_at is null for the live ones.",
 													   rk_relation_name(root)))));
@@ -836,7 +823,7 @@ follow_rename(const RenameStmt *rename, Oid root, Oid trash)
 	values[1] = CStringGetTextDatum(rename->newname);
 	values[2] = CStringGetTextDatum(aside);
 
-	rk_identity_assume(&saved, owner_of(trash), true);
+	rk_identity_assume(&saved, rk_relation_owner(trash), true);
 	SPI_connect();
 	if (SPI_execute_with_args(psprintf("UPDATE %s x SET _extra = x._extra - $1 - $2"
 									   " || CASE WHEN x._extra ? $2 THEN jsonb_build_object($3, x._extra -> $2) ELSE '{}' END"

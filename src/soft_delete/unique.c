@@ -37,19 +37,6 @@ typedef struct Found
 	bool		nulls_not_distinct; /* of plain */
 } Found;
 
-static Oid
-owner_of(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /* The columns named, in their order. */
 static List *
 read_columns(Oid root, ArrayType *array)
@@ -300,10 +287,10 @@ rowkeeper_soft_delete_unique(PG_FUNCTION_ARGS)
 	{
 		check_size(root, columns, options, &found);
 		/* expressions in an index are users' code */
-		rk_run_ddl_step(fcinfo, owner_of(root),
+		rk_run_ddl_step(fcinfo, rk_relation_owner(root),
 						create_sql(root, columns, options, found.nulls_not_distinct, false));
 	}
 	if (OidIsValid(found.plain))
-		rk_run_step(fcinfo, owner_of(root), drop_sql(root, found.plain));
+		rk_run_step(fcinfo, rk_relation_owner(root), drop_sql(root, found.plain));
 	return (Datum) 0;
 }
