@@ -7,7 +7,7 @@ EXTVERSION  = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" rowkeeper.cont
 SOURCES     = $(sort $(wildcard src/*.c src/*/*.c))
 OBJS        = $(SOURCES:.c=.o)
 OWN_HEADERS = $(wildcard src/*.h src/*/*.h)
-PG_CPPFLAGS = -I$(CURDIR)/src
+PG_CPPFLAGS = -I$(CURDIR)/src -DRK_EXTENSION_VERSION='"$(EXTVERSION)"'
 
 SQL_PARTS   = $(sort $(wildcard sql/[0-9]*.sql))
 DATA_built  = rowkeeper--$(EXTVERSION).sql

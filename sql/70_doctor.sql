@@ -15,7 +15,9 @@ WHERE c.audited
 UNION ALL
 SELECT s.target, s.feature, s.options, s.call, s.healthy, s.detail FROM rowkeeper._stamp_features s
 UNION ALL
-SELECT s.target, s.feature, s.options, s.call, s.healthy, s.detail FROM rowkeeper._soft_delete_features s;
+SELECT s.target, s.feature, s.options, s.call, s.healthy, s.detail FROM rowkeeper._soft_delete_features s
+UNION ALL
+SELECT s.target, s.feature, s.options, s.call, s.healthy, s.detail FROM rowkeeper._partition_features s;
 REVOKE ALL ON rowkeeper.features FROM PUBLIC;
 GRANT SELECT ON rowkeeper.features TO PUBLIC;
 COMMENT ON VIEW rowkeeper.features IS
@@ -123,14 +125,17 @@ SELECT 'soft_delete', f.check_name, f.level, f.schema, f.object, f.detail, f.rem
 FROM rowkeeper._soft_delete_findings f
 UNION ALL
 SELECT 'soft_delete', f.check_name, f.level, f.schema, f.object, f.detail, f.remedy
-FROM rowkeeper._trash_findings f;
+FROM rowkeeper._trash_findings f
+UNION ALL
+SELECT 'partition', f.check_name, f.level, f.schema, f.object, f.detail, f.remedy
+FROM rowkeeper._partition_findings f;
 REVOKE ALL ON rowkeeper._findings FROM PUBLIC;
 GRANT SELECT ON rowkeeper._findings TO PUBLIC;
 COMMENT ON VIEW rowkeeper._findings IS 'The findings of every feature; read them through rowkeeper.doctor().';
 
 CREATE FUNCTION rowkeeper._feature_names() RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN '{audit,stamp,soft_delete}'::text[];
+RETURN '{audit,stamp,soft_delete,partition}'::text[];
 REVOKE ALL ON FUNCTION rowkeeper._feature_names() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION rowkeeper._feature_names() TO PUBLIC;
 COMMENT ON FUNCTION rowkeeper._feature_names() IS 'The features that have findings; for doctor_assert().';
@@ -139,6 +144,7 @@ CREATE FUNCTION rowkeeper.doctor(schema name DEFAULT NULL, feature text DEFAULT 
 	RETURNS TABLE (feature text, check_name text, level text, object text, detail text, remedy text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 	SELECT f.feature, f.check_name, f.level, f.object, f.detail, f.remedy
 	FROM rowkeeper._findings f

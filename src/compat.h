@@ -22,7 +22,10 @@
 #include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
 #include "parser/parse_relation.h"
+#include "postmaster/bgworker.h"
+#include "tcop/pquery.h"
 #include "utils/acl.h"
+#include "utils/guc_tables.h"
 #include "utils/relcache.h"
 
 /* 18 has it as a word before the declaration. */
@@ -182,5 +185,44 @@ rk_index_is_summarizing(const IndexAmRoutine *method)
 	return false;
 #endif
 }
+
+/* Whether a worker can be a role that may not log in: since 17. */
+#if PG_VERSION_NUM >= 170000
+#define RK_WORKER_AS_ANY_ROLE true
+#define RK_WORKER_CONNECTION (BGWORKER_BYPASS_ALLOWCONN | BGWORKER_BYPASS_ROLELOGINCHECK)
+#else
+#define RK_WORKER_AS_ANY_ROLE false
+#define RK_WORKER_CONNECTION BGWORKER_BYPASS_ALLOWCONN
+#endif
+
+/* A setting's record; 16 keeps them in a hash table. */
+static inline struct config_generic *
+rk_find_setting(const char *name)
+{
+#if PG_VERSION_NUM >= 160000
+	return find_option(name, false, false, ERROR);
+#else
+	struct config_generic **settings = get_guc_variables();
+
+	for (int i = 0; i < GetNumConfigOptions(); i++)
+		if (strcmp(settings[i]->name, name) == 0)
+			return settings[i];
+	elog(ERROR, "there is no setting \"%s\"", name);
+#endif
+}
+
+/* 18 does not ask any more whether a portal is run once only. */
+static inline void
+rk_portal_run(Portal portal, DestReceiver *receiver, QueryCompletion *completion)
+{
+#if PG_VERSION_NUM >= 180000
+	(void) PortalRun(portal, FETCH_ALL, true, receiver, receiver, completion);
+#else
+	(void) PortalRun(portal, FETCH_ALL, true, true, receiver, receiver, completion);
+#endif
+}
+
+/* Minor releases since 2023 have a name for one that was not wholly dropped. */
+#define RK_CONNLIMIT_INVALID_DATABASE (-2)
 
 #endif							/* RK_COMPAT_H */

@@ -2,7 +2,7 @@
  * rowkeeper.c
  *
  * The module's magic block and its start: settings first, because features
- * read them, then core, then each feature. Nothing else lives here.
+ * read them, then core, then each feature, then the worker. Nothing else lives here.
  */
 #include "rowkeeper.h"
 
@@ -19,6 +19,8 @@ _PG_init(void)
 	rk_audit_init();
 	rk_stamp_init();
 	rk_soft_delete_init();
+	rk_partition_init();
+	rk_worker_init();
 
 	MarkGUCPrefixReserved("rowkeeper");
 }

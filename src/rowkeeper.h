@@ -17,6 +17,7 @@
 #include "nodes/bitmapset.h"
 #include "nodes/nodes.h"
 #include "nodes/pg_list.h"
+#include "postmaster/bgworker.h"
 #include "storage/lockdefs.h"
 #include "utils/jsonb.h"
 #include "utils/relcache.h"
@@ -29,6 +30,8 @@ extern char *rk_actor_settings;
 extern int	rk_inline_rows;
 extern bool rk_audit_capture;
 extern bool rk_own_statement;
+extern int	rk_lock_budget;
+extern int	rk_lock_patience;
 
 extern void rk_core_init(void);
 
@@ -36,6 +39,8 @@ extern void rk_core_init(void);
 extern void rk_audit_init(void);
 extern void rk_stamp_init(void);
 extern void rk_soft_delete_init(void);
+extern void rk_partition_init(void);
+extern void rk_worker_init(void);
 
 
 /* core/steps.c: what enabling calls return, and how they speak */
@@ -65,6 +70,8 @@ extern void rk_identity_assume(RkIdentity *saved, Oid role, bool restricted);
 extern void rk_identity_assume_owner(RkIdentity *saved, Oid owner);
 extern void rk_identity_own_ddl(void);
 extern void rk_identity_restore(const RkIdentity *saved);
+extern void rk_settings_pin(void);
+extern void rk_constraints_immediate(void);
 extern bool rk_in_own_statement(void);
 extern Oid	rk_extension_owner(void);
 extern uint64 rk_run(Oid role, const char *sql);
@@ -253,9 +260,50 @@ extern char **rk_row_key_of_arguments(const RkRowKey *key, FunctionCallInfo fcin
 extern char **rk_row_key_of_jsonb(const RkRowKey *key, Jsonb *json);
 extern char *rk_text_of_value(Datum value, Oid type);
 
+/* core/process.c: processes of ours, each as one role in one database */
+typedef struct RkProcess
+{
+	Oid			database;
+	Oid			role;			/* InvalidOid: the superuser of initdb */
+	bool		may_log_in;		/* the role */
+	uint32		segment;		/* of shared memory, or 0 */
+} RkProcess;
+
+extern RkProcess rk_process_of(Oid role);
+extern bool rk_process_start(const RkProcess *process, const char *main_function,
+							 const char *kind, BackgroundWorkerHandle **handle);
+extern const RkProcess *rk_process_become(void);
+extern void rk_process_begin(void);
+
+/*
+ * core/toplevel.c: commands that no function may run (DETACH CONCURRENTLY,
+ * CREATE INDEX CONCURRENTLY), each in a process of its own
+ */
+typedef enum RkOutcome
+{
+	RK_OUTCOME_NONE,			/* nothing was asked for */
+	RK_OUTCOME_DONE,
+	RK_OUTCOME_FAILED,
+	RK_OUTCOME_NO_WORKER		/* no slot is free: max_worker_processes */
+} RkOutcome;
+
+extern void rk_check_non_atomic(FunctionCallInfo fcinfo, const char *call);
+extern RkOutcome rk_toplevel_run(Oid role, const char *command, int lock_timeout, ErrorData **error);
+extern ErrorData *rk_toplevel_execute(const char *command, void (*check) (Node *statement), bool log);
+
+/* core/jobs.c: calls that run after commit, as who queued them */
+extern void rk_jobs_init(void);
+extern char *rk_jobs_home(void);
+extern void rk_job_check_call(Node *statement);
+
+/* core/job_process.c: how a job runs */
+extern void rk_job_process_init(void);
+extern bool rk_job_process_start(const RkProcess *process);
+
 /* core/attempt.c: work that may fail */
 extern ErrorData *rk_attempt(void (*body) (void *arg), void *arg);
 extern ErrorData *rk_attempt_and_undo(void (*body) (void *arg), void *arg);
+extern char *rk_error_text(const ErrorData *error);
 
 /* core/maintain.c: what CALL rowkeeper.maintain() does */
 typedef struct RkMaintainRun
@@ -263,12 +311,29 @@ typedef struct RkMaintainRun
 	Oid			target;			/* InvalidOid: all tables */
 	bool		force;
 
+	/* the task's own, from run to run of one maintain() */
+	MemoryContext context;		/* lives as long */
+	void	   *state;
+
+	/* how the command ended that its last run asked for: "toplevel", below */
+	RkOutcome	outcome;
+	ErrorData  *toplevel_error; /* of one that failed */
+
 	/* set by the task */
 	int64		changed;		/* 0: it found nothing to do */
-	bool		more;			/* commit, then run the task again */
+	bool		more;			/* commit, then run the task again, also
+								 * where this run has failed since */
 	char	   *table_schema;	/* for the record: NULL, no table in
 								 * particular */
 	char	   *table_name;
+
+	/*
+	 * A command that no function may run, allocated in "context": it is run
+	 * once this transaction is committed, and then the task again.
+	 */
+	char	   *toplevel;
+	Oid			toplevel_role;	/* the table's owner */
+	int			toplevel_lock_timeout;	/* ms; 0: none */
 } RkMaintainRun;
 
 typedef struct RkMaintainTask
@@ -315,9 +380,11 @@ typedef struct RkEventListener
 	void		(*trigger_dropped) (const RkDrop *drop);
 	void		(*relation_rewritten) (Oid relid, int reason, const char *tag);
 	void		(*readers_altered) (List *relids);	/* grants or policies */
+	void		(*partition_expired) (Oid root, const char *partition, const char *action);
 } RkEventListener;
 
 extern void rk_events_listen(const RkEventListener *listener);
+extern void rk_partition_expired(Oid root, const char *partition, const char *action);
 extern bool rk_is_loading_dump(void);
 extern List *rk_relations_reached(Oid relid);
 

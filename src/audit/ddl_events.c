@@ -549,6 +549,19 @@ trigger_dropped(const RkDrop *drop)
 							  rk_audit_detail("command", drop->tag, NULL));
 }
 
+/* Retention takes rows out of an audited table without deleting one of them. */
+static void
+partition_expired(Oid root, const char *partition, const char *action)
+{
+	int32		table_id;
+
+	/* that it is no partition any more is an event of its own */
+	if (strcmp(action, "drop") == 0 && rk_audit_options_of(root) != NULL &&
+		rk_audit_dictionary_find(root, &table_id))
+		(void) rk_audit_event(root, RK_LOG_DROP,
+							  rk_audit_detail("command", "retention", "partition", partition, NULL));
+}
+
 void
 rk_audit_ddl_init(void)
 {
@@ -558,7 +571,8 @@ rk_audit_ddl_init(void)
 		.trigger_created = trigger_created,
 		.relation_dropped = relation_dropped,
 		.trigger_dropped = trigger_dropped,
-		.relation_rewritten = relation_rewritten
+		.relation_rewritten = relation_rewritten,
+		.partition_expired = partition_expired
 	};
 
 	rk_events_listen(&listener);

@@ -63,3 +63,18 @@ rk_attempt_and_undo(void (*body) (void *arg), void *arg)
 {
 	return run_attempt(body, arg, true);
 }
+
+/* An error as the records have it: its code, what it says, and the hint. */
+char *
+rk_error_text(const ErrorData *error)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfo(&text, "%s: %s", unpack_sql_state(error->sqlerrcode), error->message);
+	if (error->detail != NULL)
+		appendStringInfo(&text, "\n%s", error->detail);
+	if (error->hint != NULL)
+		appendStringInfo(&text, "\n%s", error->hint);
+	return text.data;
+}

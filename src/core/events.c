@@ -53,6 +53,16 @@ rk_events_listen(const RkEventListener *listener)
 	} while (0)
 
 /*
+ * Maintenance takes a partition of a table away, which is detached by now:
+ * "drop", "archive" or "detach".
+ */
+void
+rk_partition_expired(Oid root, const char *partition, const char *action)
+{
+	tell_listeners(partition_expired, root, partition, action);
+}
+
+/*
  * The relations that a command on one reaches besides: children by INHERITS,
  * and the tables of a composite type. (Partitions are their root's.)
  */

@@ -27,6 +27,7 @@
 #include "catalog/pg_extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -56,6 +57,18 @@ set_own_statement(bool own)
 {
 	(void) set_config_option("rowkeeper.own_statement", own ? "on" : "off", PGC_INTERNAL,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * The pinned settings for a whole process, which runs commands of ours only;
+ * within a transaction.
+ */
+void
+rk_settings_pin(void)
+{
+	for (int i = 0; i < lengthof(pinned_settings); i++)
+		SetConfigOption(pinned_settings[i].name, pinned_settings[i].value,
+						PGC_USERSET, PGC_S_SESSION);
 }
 
 /*
@@ -116,6 +129,16 @@ rk_identity_restore(const RkIdentity *saved)
 {
 	AtEOXact_GUC(false, saved->guc_level);
 	SetUserIdAndSecContext(saved->user, saved->sec_context);
+}
+
+/*
+ * SET CONSTRAINTS ALL IMMEDIATE: what is deferred fires now, and what comes
+ * does not wait for the commit.
+ */
+void
+rk_constraints_immediate(void)
+{
+	AfterTriggerSetState(makeNode(ConstraintsSetStmt));
 }
 
 /* Whether the running statement is one of ours; no user can set this. */

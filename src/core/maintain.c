@@ -4,15 +4,19 @@
  * CALL rowkeeper.maintain(): all periodic work of all features, for a worker,
  * pg_cron or a shell to call. Features register tasks; each runs in a
  * subtransaction of its own and is committed on its own, so that one failure
- * is recorded in maintain_log and stops nobody else's work, and no lock is
- * held longer than its task. Two sessions may maintain at the same time: a
- * task that the other one runs at the moment is left to it.
+ * is recorded in maintain_log and stops nobody else's work, and no lock on a
+ * table is held longer than its task. Two sessions may maintain at the same
+ * time: a task that the other one runs for everybody, or as the same role, is
+ * left to it; owners and superusers meet on single tables, which tasks expect.
+ * What no function may run, a task asks for, and it is done between two of its
+ * runs.
  *
  * The commits happen outside of rk_attempt() and in a non-atomic context, which is
  * why the procedure carries neither SECURITY DEFINER nor SET.
  */
 #include "rowkeeper.h"
 
+#include "catalog/pg_authid.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
@@ -40,31 +44,42 @@ rk_maintain_register(const RkMaintainTask *task)
 	tasks[task_count++] = task;
 }
 
-static void
-check_non_atomic(FunctionCallInfo fcinfo)
-{
-	if (fcinfo->context != NULL && IsA(fcinfo->context, CallContext) &&
-		!castNode(CallContext, fcinfo->context)->atomic)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-			 errmsg("maintenance cannot run inside a transaction block"),
-			 errdetail("It commits after each of its tasks."),
-			 errhint("CALL rowkeeper.maintain() by itself, outside of BEGIN and not from a function.")));
-}
-
 /*
- * Only for a task that another session does not run already: a lock on a part
- * of the extension itself, which no user's advisory lock can stand in for.
+ * A lock on a part of the extension itself, which no user's advisory lock can
+ * stand in for. Who maintains only what is his has one in his own name: he may
+ * take as long as he likes, and others' tables must not wait for that.
  */
-static bool
-lock_task(int number)
+static LOCKTAG
+task_lock(int number, bool owner)
 {
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId,
-					   get_extension_oid("rowkeeper", false), number + 1);
-	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+	if (owner)
+		SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId,
+						   get_extension_oid("rowkeeper", false), number + 1);
+	else
+		SET_LOCKTAG_OBJECT(tag, MyDatabaseId, AuthIdRelationId, GetUserId(), number + 1);
+	return tag;
+}
+
+/*
+ * Only for a task that another session does not run already. The lock is the
+ * session's, so that it stays from commit to commit; an error gives it up.
+ */
+static bool
+lock_task(int number, bool owner)
+{
+	LOCKTAG		tag = task_lock(number, owner);
+
+	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+static void
+unlock_task(int number, bool owner)
+{
+	LOCKTAG		tag = task_lock(number, owner);
+
+	(void) LockRelease(&tag, ExclusiveLock, true);
 }
 
 /* A task and what it is told, as one argument. */
@@ -80,20 +95,6 @@ run_task(void *arg)
 	TaskRun    *task_run = arg;
 
 	task_run->task->run(&task_run->run);
-}
-
-static char *
-error_text(const ErrorData *error)
-{
-	StringInfoData text;
-
-	initStringInfo(&text);
-	appendStringInfo(&text, "%s: %s", unpack_sql_state(error->sqlerrcode), error->message);
-	if (error->detail != NULL)
-		appendStringInfo(&text, "\n%s", error->detail);
-	if (error->hint != NULL)
-		appendStringInfo(&text, "\n%s", error->hint);
-	return text.data;
 }
 
 /* One row for what did something or failed; none for an idle task. */
@@ -120,7 +121,7 @@ record_run(const RkMaintainTask *task, const RkMaintainRun *run,
 	values[5] = Int64GetDatum(error != NULL ? 0 : run->changed);
 	values[6] = (Datum) 0;
 	if (error != NULL)
-		values[6] = CStringGetTextDatum(error_text(error));
+		values[6] = CStringGetTextDatum(rk_error_text(error));
 	else
 		nulls[6] = 'n';
 
@@ -138,28 +139,58 @@ trim_log(void)
 				  "DELETE FROM rowkeeper._maintain_log WHERE ran_at < pg_catalog.now() - interval '" KEEP_LOG "'");
 }
 
+/* What the task says anew each time. */
+static void
+clear_run(RkMaintainRun *run)
+{
+	run->changed = 0;
+	run->more = false;
+	run->table_schema = NULL;
+	run->table_name = NULL;
+	run->toplevel = NULL;
+}
+
+/*
+ * One run of a task, committed; returns whether it wants another one. What it
+ * asked to be done at top level is done after that.
+ */
+static bool
+run_once(TaskRun *task_run)
+{
+	RkMaintainRun *run = &task_run->run;
+	TimestampTz started = GetCurrentTimestamp();
+	ErrorData  *error;
+
+	clear_run(run);
+	error = rk_attempt(run_task, task_run);
+	if (error != NULL || run->changed > 0)
+		record_run(task_run->task, run, started, error);
+	SPI_commit();
+	CHECK_FOR_INTERRUPTS();
+	run->outcome = RK_OUTCOME_NONE;
+	if (error != NULL || run->toplevel == NULL)
+		return run->more;		/* of a task that goes table by table also
+								 * where one failed */
+	run->outcome = rk_toplevel_run(run->toplevel_role, run->toplevel, run->toplevel_lock_timeout,
+								   &run->toplevel_error);
+	return true;
+}
+
 /* Run one task until it has no more to do, committing each time. */
 static void
-maintain_task(int number, Oid target, bool force)
+maintain_task(int number, bool owner, Oid target, bool force)
 {
-	const RkMaintainTask *task = tasks[number];
-	bool		more;
+	TaskRun		task_run = {.task = tasks[number],.run = {.target = target,.force = force}};
+	MemoryContext context;
 
-	do
-	{
-		TaskRun		task_run = {.task = task,.run = {.target = target,.force = force}};
-		TimestampTz started = GetCurrentTimestamp();
-		ErrorData  *error;
-
-		if (!lock_task(number))
-			return;
-		error = rk_attempt(run_task, &task_run);
-		if (error != NULL || task_run.run.changed > 0)
-			record_run(task, &task_run.run, started, error);
-		more = error == NULL && task_run.run.more;
-		SPI_commit();
-		CHECK_FOR_INTERRUPTS();
-	} while (more);
+	if (!lock_task(number, owner))
+		return;
+	context = AllocSetContextCreate(CurrentMemoryContext, "rowkeeper task", ALLOCSET_SMALL_SIZES);
+	task_run.run.context = context;
+	while (run_once(&task_run))
+		;
+	unlock_task(number, owner);
+	MemoryContextDelete(context);
 }
 
 /*
@@ -180,7 +211,7 @@ rowkeeper_maintain(PG_FUNCTION_ARGS)
 	bool		force = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
 	bool		owner;
 
-	check_non_atomic(fcinfo);
+	rk_check_non_atomic(fcinfo, "maintain()");
 	if (OidIsValid(target))
 		rk_check_owner(target);
 	owner = has_privs_of_role(GetUserId(), rk_extension_owner());
@@ -190,7 +221,7 @@ rowkeeper_maintain(PG_FUNCTION_ARGS)
 	{
 		if (tasks[i]->owner_only && (!owner || OidIsValid(target)))
 			continue;
-		maintain_task(i, target, force);
+		maintain_task(i, owner, target, force);
 	}
 	trim_log();
 	SPI_finish();

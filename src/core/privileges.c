@@ -28,7 +28,7 @@ static const char revokes[] =
 " UNION "
 "SELECT format('REVOKE ALL ON TABLE %s FROM %I CASCADE', c.oid::regclass, pg_get_userbyid(a.grantee))"
 " FROM pg_class c, aclexplode(c.relacl) a"
-" WHERE c.relnamespace = 'rowkeeper'::regnamespace AND c.relkind IN ('r', 'v')"
+" WHERE c.relnamespace = 'rowkeeper'::regnamespace AND c.relkind IN ('r', 'v', 'S')"
 " AND a.grantee NOT IN (0, c.relowner)"
 " UNION "
 "SELECT format('REVOKE %s ON TABLE %s FROM PUBLIC', a.privilege_type, c.oid::regclass)"

@@ -12,6 +12,8 @@ char	   *rk_actor_settings;
 int			rk_inline_rows = 100000;
 bool		rk_audit_capture = true;
 bool		rk_own_statement = false;
+int			rk_lock_budget = 40;
+int			rk_lock_patience = 600000;
 
 static void
 define_settings(void)
@@ -43,6 +45,24 @@ define_settings(void)
 							 0,
 							 NULL, NULL, NULL);
 
+	DefineCustomIntVariable("rowkeeper.lock_budget",
+							"How long one attempt of maintenance waits for locks, all of them together.",
+							"So long others may have to wait behind it.",
+							&rk_lock_budget,
+							40, 4, 60000,
+							PGC_USERSET,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("rowkeeper.lock_patience",
+							"How long maintenance makes attempts at a table that is locked.",
+							"After that it is a failure, and the next run tries again.",
+							&rk_lock_patience,
+							600000, 0, INT_MAX,
+							PGC_USERSET,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
 	DefineCustomBoolVariable("rowkeeper.own_statement",
 							 "Set while the extension runs a statement of its own.",
 							 NULL,
@@ -60,4 +80,5 @@ rk_core_init(void)
 	rk_who_init();
 	rk_relation_info_init();
 	rk_changes_init();
+	rk_jobs_init();
 }

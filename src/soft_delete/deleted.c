@@ -174,7 +174,7 @@ rk_deleted_collect(RkDeletedSet *set, RkStore *store, const char *sql, int nargs
 	List	   *rows = NIL;
 	RkIdentity	saved;
 
-	rk_identity_assume(&saved, store->owner, false);
+	rk_identity_assume(&saved, store->owner, store->owner != GetUserId());
 	if (SPI_execute_with_args(sql, nargs, types, values, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read deleted rows");
 	rk_identity_restore(&saved);

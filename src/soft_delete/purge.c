@@ -89,14 +89,6 @@ add_reached(List *reached, Oid root)
 	return reached;
 }
 
-static void
-set_constraints_immediate(void)
-{
-	ConstraintsSetStmt *statement = makeNode(ConstraintsSetStmt);
-
-	AfterTriggerSetState(statement);
-}
-
 /* The rows among these that are in SPI's result, by tableoid and ctid. */
 static List *
 rows_in_result(List *rows)
@@ -145,7 +137,7 @@ delete_rows(Oid root, Oid owner, const char *rel, List *rows)
 		return NIL;
 	rk_deleted_places(rows, &values[0], &values[1]);
 	if (owner != GetUserId())
-		set_constraints_immediate();
+		rk_constraints_immediate();
 	rk_identity_assume_owner(&saved, owner);
 	purging.reached = add_reached(NIL, root);
 	purging.depth = trigger_depth() + 1;
@@ -178,7 +170,7 @@ remove_rows(RkStore *store, List *rows)
 	return list_length(gone);
 }
 
-/* "p.id = c.order_id AND ..." of two tables themselves, whatever they keep elsewhere. */
+/* "$1 = c.order_id AND ...": the rows of a child that refer to a key. */
 static char *
 link_sql(const RkLink *link)
 {
@@ -189,13 +181,80 @@ link_sql(const RkLink *link)
 	{
 		appendStringInfoString(&sql, i > 0 ? " AND " : "");
 		generate_operator_clause(&sql,
-								 psprintf("p.%s", quote_identifier(get_attname(link->parent, link->parent_keys[i], false))),
+								 psprintf("$%d", i + 1),
 								 get_atttype(link->parent, link->parent_keys[i]),
 								 link->operators[i],
 								 psprintf("c.%s", quote_identifier(get_attname(link->child, link->child_keys[i], false))),
 								 get_atttype(link->child, link->child_keys[i]));
 	}
 	return sql.data;
+}
+
+/* What a foreign key refers to of these rows, a tuple a row. Within SPI. */
+static SPITupleTable *
+keys_of_rows(const RkStore *store, const RkLink *link, List *rows)
+{
+	Oid			types[2] = {OIDARRAYOID, TIDARRAYOID};
+	Datum		values[2];
+	StringInfoData sql;
+	RkIdentity	saved;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT ");
+	for (int i = 0; i < link->nkeys; i++)
+		appendStringInfo(&sql, "%sp.%s", i > 0 ? ", " : "",
+						 quote_identifier(get_attname(link->parent, link->parent_keys[i], false)));
+	appendStringInfo(&sql, " FROM unnest($1, $2) AS k (t, i) JOIN %s p ON p.ctid = k.i AND p.tableoid = k.t",
+					 store->rel);
+	rk_deleted_places(rows, &values[0], &values[1]);
+	rk_identity_assume(&saved, store->owner, store->owner != GetUserId());
+	if (SPI_execute_with_args(sql.data, 2, types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the keys of deleted rows");
+	rk_identity_restore(&saved);
+	return SPI_tuptable;
+}
+
+/*
+ * Whether a child has live rows that refer to one of these keys. The child is
+ * read as its owner: an operator of the foreign key may reach a cast of his.
+ */
+static bool
+has_live_children(const RkLink *link, SPITupleTable *keys)
+{
+	RkSoftDeleteOptions *options = rk_flag_options_of(link->child);
+	Oid			owner = rk_relation_owner(link->child);
+	Oid			types[INDEX_MAX_KEYS];
+	SPIPlanPtr	plan;
+	RkIdentity	saved;
+	bool		found = false;
+
+	for (int i = 0; i < link->nkeys; i++)
+		types[i] = get_atttype(link->parent, link->parent_keys[i]);
+	rk_identity_assume(&saved, owner, owner != GetUserId());
+	plan = SPI_prepare(psprintf("SELECT FROM %s c WHERE %s AND %s", rk_relation_name(link->child), link_sql(link),
+								options == NULL ? "true" : psprintf("c.%s IS NULL", quote_identifier(options->deleted_at))),
+					   link->nkeys, types);
+	if (plan == NULL)
+		elog(ERROR, "could not look for live rows");
+	for (uint64 i = 0; i < keys->numvals && !found; i++)
+	{
+		Datum		values[INDEX_MAX_KEYS];
+		char		nulls[INDEX_MAX_KEYS];
+
+		for (int j = 0; j < link->nkeys; j++)
+		{
+			bool		isnull;
+
+			values[j] = SPI_getbinval(keys->vals[i], keys->tupdesc, j + 1, &isnull);
+			nulls[j] = isnull ? 'n' : ' ';
+		}
+		if (SPI_execute_plan(plan, values, nulls, false, 1) != SPI_OK_SELECT)
+			elog(ERROR, "could not look for live rows");
+		found = SPI_processed > 0;
+		SPI_freetuptable(SPI_tuptable);
+	}
+	rk_identity_restore(&saved);
+	return found;
 }
 
 /*
@@ -206,27 +265,19 @@ link_sql(const RkLink *link)
 static void
 check_no_live_children(const RkStore *store, const RkLink *link, List *rows)
 {
-	RkSoftDeleteOptions *child = rk_flag_options_of(link->child);
-	Oid			types[2] = {OIDARRAYOID, TIDARRAYOID};
-	Datum		values[2];
-	bool		isnull;
+	SPITupleTable *keys;
 
 	if (link->on_delete != FKCONSTR_ACTION_CASCADE)
 		return;
-	rk_deleted_places(rows, &values[0], &values[1]);
-	(void) rk_fetch(rk_is_relation_owner(link->child, store->owner) ? store->owner : rk_extension_owner(),
-					psprintf("SELECT true FROM unnest($1, $2) AS k (t, i)"
-							 " JOIN %s p ON p.ctid = k.i AND p.tableoid = k.t JOIN %s c ON %s WHERE %s LIMIT 1",
-							 store->rel, rk_relation_name(link->child), link_sql(link),
-							 child == NULL ? "true" : psprintf("c.%s IS NULL", quote_identifier(child->deleted_at))),
-					2, types, values, NULL, &isnull);
-	if (!isnull)
+	keys = keys_of_rows(store, link, rows);
+	if (has_live_children(link, keys))
 		ereport(ERROR,
 				(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
 				 errmsg("deleted rows of %s cannot be removed: live rows of %s refer to them",
 						rk_relation_name(store->root), rk_relation_name(link->child)),
 				 errdetail("Foreign key \"%s\" would delete those for good.", link->name),
 				 errhint("Delete them first, or restore what they refer to.")));
+	SPI_freetuptable(keys);
 }
 
 /* Flag mode: the deleted rows that refer to these, however far, go first. */
@@ -502,19 +553,6 @@ warn_skipped(const Purge *purge)
 							   (long long) purge->skipped, rk_relation_name(purge->root))));
 }
 
-static void
-check_non_atomic(FunctionCallInfo fcinfo)
-{
-	if (fcinfo->context != NULL && IsA(fcinfo->context, CallContext) &&
-		!castNode(CallContext, fcinfo->context)->atomic)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-			 errmsg("purging cannot run inside a transaction block"),
-			 errdetail("It commits after each batch of rows."),
-			 errhint("CALL rowkeeper.soft_delete_purge() by itself, outside of BEGIN and not from a function.")));
-}
-
 typedef struct NextChunk
 {
 	Purge	   *purge;
@@ -548,7 +586,7 @@ rowkeeper_soft_delete_purge(PG_FUNCTION_ARGS)
 	NextChunk	next;
 	Oid			root;
 
-	check_non_atomic(fcinfo);
+	rk_check_non_atomic(fcinfo, "soft_delete_purge(...)");
 	root = rk_root_of(rk_target_argument(fcinfo));
 	rk_check_owner(root);
 	if (batch_size < 1)
@@ -619,6 +657,8 @@ purge_kept(void *arg)
 	Purge		purge;
 
 	SPI_connect();
+	rk_constraints_immediate(); /* what fails at the commit would stop
+								 * maintain() */
 	memset(&purge, 0, sizeof(purge));
 	purge.root = keep->root;
 	purge.cutoff = cutoff_of(parse_interval(keep->keep));

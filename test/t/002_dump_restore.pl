@@ -219,7 +219,8 @@ is(sql($node, "SELECT count(*) FROM pg_extension WHERE extname = 'rowkeeper'", '
 my @errors = grep { /error: could not execute/ && !/function rowkeeper\._changes_(row|flush)\(\) does not exist/ }
   split /\n/, $err;
 @errors = grep { !/trigger "!?rowkeeper_changes\w*" for table .* does not exist/ } @errors;
-is(join("\n", @errors), '', 'nothing but the triggers and functions of the extension is missing');
+@errors = grep { !/relation "rowkeeper\._\w+" does not exist/ } @errors;    # rows of the extension's own tables
+is(join("\n", @errors), '', 'nothing but the triggers, functions and tables of the extension is missing');
 is_same_log('without', 'without');
 sql($node, 'GRANT USAGE ON SCHEMA rowkeeper TO app', 'without');    # came with the extension
 is_sql($node, "SET ROLE app; SELECT count(DISTINCT table_name), max(table_name) FROM rowkeeper.audit_log",
@@ -243,6 +244,7 @@ WHERE relnamespace IN ('rowkeeper'::regnamespace, 'rowkeeper_log'::regnamespace)
 	AND relkind IN ('r', 'p', 'm') AND attnum > 0 AND NOT attisdropped
 	AND (atttypid IN ('oid'::regtype, 'oidvector'::regtype, 'xid'::regtype, 'tid'::regtype)
 		OR atttypid::regtype::text LIKE 'reg%' AND atttypid NOT IN ('regclass'::regtype, 'regtype'::regtype, 'regrole'::regtype))
+	AND NOT (relname = '_jobs' AND attname = 'role')	-- read on its own server only
 SQL
 is_sql($node, <<'SQL', '', 'the log and what belongs to it are no members of the extension');
 SELECT pg_describe_object(classid, objid, objsubid) FROM pg_depend

@@ -46,7 +46,7 @@ my $log = 'SELECT task, changed, error FROM rowkeeper.maintain_log ORDER BY ran_
 sql($node, 'CALL rowkeeper.maintain()');
 is_sql($node, $log, '', 'with nothing to do it leaves no trace');
 my ($status, $out, $err) = $node->psql('postgres', "BEGIN; CALL rowkeeper.maintain();");
-like($err, qr/maintenance cannot run inside a transaction block/, 'not in a transaction block');
+like($err, qr/rowkeeper.maintain\(\) cannot run inside a transaction block/, 'not in a transaction block');
 
 # ---- weeks ahead ----
 

@@ -1,0 +1,134 @@
+/*
+ * process.c
+ *
+ * Processes of ours: background workers that anybody's session can start, as
+ * the role for whom they work. A process is that role from its first moment to
+ * its last, as a session is that logged in as it: what it runs cannot make it
+ * a superuser. What it is told comes with its registration, and is never SQL.
+ *
+ * Before 17 the server starts no worker as a role that may not log in, which
+ * owners of schemas often are. Such a process begins as superuser, gives that
+ * up by setting its session authorization, and closes the way back: nobody
+ * can set it a second time, and no parallel worker of it would know another
+ * past.
+ */
+#include "rowkeeper.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "postmaster/interrupt.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/guc_tables.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+StaticAssertDecl(sizeof(RkProcess) <= BGW_EXTRALEN, "RkProcess must fit into bgw_extra");
+
+/* A process of a role in this database; 42704 where there is no such role. */
+RkProcess
+rk_process_of(Oid role)
+{
+	RkProcess	process = {.database = MyDatabaseId,.role = role};
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role with OID %u does not exist", role)));
+	process.may_log_in = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	ReleaseSysCache(tuple);
+	return process;
+}
+
+/*
+ * Start a process; false: no slot is free. Who gives a handle can wait for its
+ * end. Without one this may be called while a transaction commits: it reads no
+ * catalog and allocates nothing.
+ */
+bool
+rk_process_start(const RkProcess *process, const char *main_function,
+				 const char *kind, BackgroundWorkerHandle **handle)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "rowkeeper", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, main_function, BGW_MAXLEN);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "rowkeeper %s", kind);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "rowkeeper %s", kind);
+	memcpy(worker.bgw_extra, process, sizeof(RkProcess));
+	if (handle != NULL)
+		worker.bgw_notify_pid = MyProcPid;
+	return RegisterDynamicBackgroundWorker(&worker, handle);
+}
+
+/* Set it, and let nobody set it again. */
+static void
+set_for_good(const char *name, const char *value)
+{
+	SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
+	rk_find_setting(name)->context = PGC_INTERNAL;
+}
+
+/*
+ * From the superuser of initdb to a role (or not: InvalidOid), whatever role
+ * the database's owner has set for sessions in it.
+ */
+static void
+become_for_good(Oid role)
+{
+	StartTransactionCommand();
+	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
+	if (OidIsValid(role))
+	{
+		set_for_good("max_parallel_workers", "0");
+		set_for_good("session_authorization", GetUserNameFromId(role, false));
+	}
+	CommitTransactionCommand();
+}
+
+/*
+ * The beginning of each process's main function: who it is. Where that cannot
+ * be, the process ends, and the server's log says why.
+ */
+const RkProcess *
+rk_process_become(void)
+{
+	const RkProcess *process = (const RkProcess *) MyBgworkerEntry->bgw_extra;
+	bool		as_superuser = !OidIsValid(process->role) ||
+		!(process->may_log_in || RK_WORKER_AS_ANY_ROLE);
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(process->database,
+											  as_superuser ? InvalidOid : process->role,
+											  OidIsValid(process->role) ? RK_WORKER_CONNECTION : 0);
+	if (as_superuser)
+		become_for_good(process->role);
+
+	MessageContext = AllocSetContextCreate(TopMemoryContext, "rowkeeper command",	/* one a process */
+										   ALLOCSET_DEFAULT_SIZES);
+	return process;
+}
+
+/*
+ * Begin a transaction of ours, whatever those of the role are like by default
+ * or have come to be by what it ran.
+ */
+void
+rk_process_begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	XactIsoLevel = XACT_READ_COMMITTED;
+	XactReadOnly = false;
+	XactDeferrable = false;
+}

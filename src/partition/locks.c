@@ -1,0 +1,221 @@
+/*
+ * locks.c
+ *
+ * Nobody waits long for maintenance. Who asks for a lock makes everybody
+ * behind him wait as well, and lock_timeout counts anew for each lock. So all
+ * the locks of an attempt share one deadline (rowkeeper.lock_budget): they are
+ * taken one by one before anything is done, each with what remains of it, and
+ * what is done then scans nothing. An attempt that does not succeed leaves
+ * nothing, and is made again later, after a time that chance decides.
+ */
+#include "partition/partition.h"
+
+#include "access/relation.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timeout.h"
+
+#define LONGEST_BODY_MS 60000	/* once the locks are had */
+
+/* The other tables of a table's foreign keys, out and in. */
+List *
+rk_partition_partners(Oid root)
+{
+	return rk_fetch_oids(psprintf("SELECT confrelid FROM pg_constraint"
+								  " WHERE conrelid = %u AND contype = 'f' AND conparentid = 0"
+								  " UNION SELECT conrelid FROM pg_constraint"
+								  " WHERE confrelid = %u AND contype = 'f' AND conparentid = 0 ORDER BY 1",
+								  root, root));
+}
+
+/* Whether a relation was made in this transaction, so that nobody waits for it. */
+static bool
+is_private(Oid relid)
+{
+	Relation	rel;
+	bool		result;
+
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return false;
+	rel = relation_open(relid, NoLock);
+	result = rel->rd_createSubid != InvalidSubTransactionId;
+	relation_close(rel, AccessShareLock);
+	return result;
+}
+
+/*
+ * Whether partitions can be attached within a transaction of somebody else's
+ * without making others wait until its end.
+ */
+bool
+rk_partition_may_attach(const RkPartitionSet *set)
+{
+	List	   *partners = rk_partition_partners(set->root);
+	ListCell   *lc;
+
+	if (is_private(set->root))
+		partners = list_delete_oid(partners, set->root);
+	else if (OidIsValid(set->default_partition))
+		return false;
+	foreach(lc, partners)
+		if (!is_private(lfirst_oid(lc)))
+			return false;
+	return true;
+}
+
+/* ---- an attempt ---- */
+
+static void
+set_milliseconds(const char *setting, int milliseconds)
+{
+	(void) set_config_option(setting, psprintf("%d", milliseconds), PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Take a lock with what remains of the budget, half of it at most; raises
+ * 55P03.
+ */
+static void
+lock_within(Oid relid, LOCKMODE mode, TimestampTz deadline)
+{
+	long		remaining = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+	if (remaining <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not lock %s within rowkeeper.lock_budget", rk_relation_name(relid))));
+	set_milliseconds("lock_timeout", (int) Max(1, Min(remaining, rk_lock_budget / 2)));
+	LockRelationOid(relid, mode);
+}
+
+typedef struct Attempt
+{
+	const RkLockRequest *locks;
+	void		(*body) (void *arg);
+	void	   *arg;
+	bool		insist;			/* an autovacuum gives way */
+} Attempt;
+
+/*
+ * Code of the table's owner may run (the CHECK of a domain, of a bound) and not
+ * end. That is his failure, and no cancelled query: others are maintained.
+ */
+static void
+run_body(const Attempt *attempt)
+{
+	MemoryContext context = CurrentMemoryContext;
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LONGEST_BODY_MS);
+	bool		ours = !get_timeout_active(STATEMENT_TIMEOUT);
+
+	if (ours)
+		enable_timeout_after(STATEMENT_TIMEOUT, LONGEST_BODY_MS);
+	PG_TRY();
+	{
+		attempt->body(attempt->arg);
+	}
+	PG_CATCH();
+	{
+		if (ours)
+			disable_timeout(STATEMENT_TIMEOUT, false);
+		if (!ours || geterrcode() != ERRCODE_QUERY_CANCELED || GetCurrentTimestamp() < end)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(ERRCODE_OPERATOR_INTERVENTION),
+				 errmsg("maintenance of a table took longer than %d s and was given up", LONGEST_BODY_MS / 1000)));
+	}
+	PG_END_TRY();
+	if (ours)
+		disable_timeout(STATEMENT_TIMEOUT, false);
+}
+
+static void
+run_attempt(void *arg)
+{
+	Attempt    *attempt = arg;
+	int			level = NewGUCNestLevel();
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), rk_lock_budget);
+
+	/*
+	 * An autovacuum gives way to who has waited for deadlock_timeout, which
+	 * is longer than we ever wait.
+	 */
+	if (attempt->insist)
+		set_milliseconds("deadlock_timeout", Max(1, rk_lock_budget / 4));
+	for (const RkLockRequest *lock = attempt->locks; OidIsValid(lock->relid); lock++)
+		lock_within(lock->relid, lock->mode, deadline);
+
+	/* what it locks besides is nobody's, or nearly */
+	set_milliseconds("lock_timeout", Max(1, rk_lock_budget / 2));
+	run_body(attempt);
+	AtEOXact_GUC(true, level);
+}
+
+/*
+ * Take the locks (the last one's relid is InvalidOid) and do something, or
+ * nothing at all: false where a lock could not be had in time. Everything
+ * that body() changes settings for ends with it. insist: of later attempts.
+ */
+bool
+rk_partition_try(const RkLockRequest *locks, void (*body) (void *arg), void *arg,
+				 bool insist, ErrorData **failure)
+{
+	Attempt		attempt = {.locks = locks,.body = body,.arg = arg,.insist = insist};
+	ErrorData  *error = rk_attempt(run_attempt, &attempt);
+
+	if (error == NULL)
+		return true;
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+		ReThrowError(error);
+	*failure = error;
+	return false;
+}
+
+/* The locks that attaching a partition takes, in the order of OIDs. */
+RkLockRequest *
+rk_partition_attach_locks(const RkPartitionSet *set)
+{
+	List	   *partners = rk_partition_partners(set->root);
+	bool		to_itself = list_member_oid(partners, set->root);
+	RkLockRequest *locks = palloc0(sizeof(RkLockRequest) * (list_length(partners) + 3));
+	int			count = 0;
+	ListCell   *lc;
+
+	partners = list_delete_oid(partners, set->root);
+
+	locks[count++] = (RkLockRequest) {set->root, to_itself ? ShareRowExclusiveLock : ShareUpdateExclusiveLock};
+	foreach(lc, partners)
+		locks[count++] = (RkLockRequest) {lfirst_oid(lc), ShareRowExclusiveLock};
+	if (OidIsValid(set->default_partition))
+		locks[count++] = (RkLockRequest) {set->default_partition, AccessExclusiveLock};
+	return locks;
+}
+
+/*
+ * The locks that taking a partition away needs: a plain DETACH locks out
+ * everybody, the drop of one that references another table does so there.
+ */
+RkLockRequest *
+rk_partition_removal_locks(const RkPartitionSet *set, Oid partition, bool detach, bool drop)
+{
+	List	   *partners = list_delete_oid(rk_partition_partners(detach ? set->root : partition), set->root);
+	RkLockRequest *locks = palloc0(sizeof(RkLockRequest) * (list_length(partners) + 4));
+	int			count = 0;
+	ListCell   *lc;
+
+	if (detach)
+		locks[count++] = (RkLockRequest) {set->root, AccessExclusiveLock};
+	if (detach && OidIsValid(set->default_partition))
+		locks[count++] = (RkLockRequest) {set->default_partition, AccessExclusiveLock};
+	if (detach || drop)
+		foreach(lc, partners)
+			locks[count++] = (RkLockRequest) {lfirst_oid(lc), drop ? AccessExclusiveLock : ShareRowExclusiveLock};
+	locks[count++] = (RkLockRequest) {partition, AccessExclusiveLock};
+	return locks;
+}

@@ -1,0 +1,245 @@
+/*
+ * partition.h
+ *
+ * The map of the partition feature: every extern of src/partition/, under the
+ * file that holds it. A position is an int64 on the scale of a key: of what
+ * says a moment, microseconds since 2000 (UTC; wall time for timestamp and
+ * date), of an id the number itself. PG_INT64_MIN and PG_INT64_MAX are without
+ * end.
+ */
+#ifndef RK_PARTITION_H
+#define RK_PARTITION_H
+
+#include "rowkeeper.h"
+
+#include "nodes/parsenodes.h"
+#include "pgtime.h"
+
+#define RK_NO_START PG_INT64_MIN
+#define RK_NO_END PG_INT64_MAX
+
+/* keys.c: what a partition key's values say, and how bounds are written */
+typedef enum RkKeyKind
+{
+	RK_KEY_ID,
+	RK_KEY_TIMESTAMPTZ,
+	RK_KEY_TIMESTAMP,
+	RK_KEY_DATE,
+	RK_KEY_EPOCH,				/* a number of seconds or parts of one */
+	RK_KEY_SNOWFLAKE,			/* milliseconds, then bits of something else */
+	RK_KEY_UUIDV7
+} RkKeyKind;
+
+typedef struct RkKey
+{
+	RkKeyKind	kind;
+	Oid			type;			/* base type of the column */
+	AttrNumber	column;
+	char	   *name;
+	int64		per_second;		/* EPOCH: units in a second */
+	int64		start_ms;		/* SNOWFLAKE: milliseconds since 1970 */
+	int			shift;			/* SNOWFLAKE: bits below the milliseconds */
+} RkKey;
+
+extern bool rk_key_is_time(const RkKey *key);
+extern bool rk_key_is_instant(const RkKey *key);
+extern RkKey *rk_key_create(Oid relid, AttrNumber column, const char *epoch);
+extern int64 rk_key_position(const RkKey *key, Datum value);
+extern char *rk_key_bound(const RkKey *key, int64 position);
+extern char *rk_key_stored_bound(const RkKey *key, Datum value);
+extern char *rk_time_text(int64 position, bool zone);
+
+/* grid.c: where partitions begin and end */
+typedef enum RkStepUnit
+{
+	RK_STEP_NUMBER,
+	RK_STEP_MICROSECONDS,
+	RK_STEP_DAYS,
+	RK_STEP_MONTHS
+} RkStepUnit;
+
+typedef struct RkStep
+{
+	RkStepUnit	unit;
+	int64		count;
+} RkStep;
+
+typedef struct RkGrid
+{
+	const RkKey *key;
+	RkStep		step;
+	int64		origin;			/* a position; wall time where steps are days
+								 * or months */
+	pg_tz	   *zone;
+} RkGrid;
+
+extern int64 rk_grid_point(const RkGrid *grid, int64 number);
+extern int64 rk_grid_number(const RkGrid *grid, int64 position);
+extern int64 rk_grid_next(const RkGrid *grid, int64 position);
+extern int64 rk_grid_now(const RkGrid *grid);
+extern int64 rk_grid_shift(const RkGrid *grid, int64 position, const Interval *by, int sign);
+extern int64 rk_grid_natural_origin(const RkGrid *grid);
+extern char *rk_grid_name(const RkGrid *grid, int64 position);
+extern int64 rk_wall_of(TimestampTz at, pg_tz *zone);
+extern TimestampTz rk_instant_of(int64 wall, pg_tz *zone);
+
+/* options.c: what partition() was told of a table */
+typedef struct RkPartitionOptions
+{
+	char	   *every;			/* an interval or a whole number, normalized */
+	char	   *ahead;			/* NULL: four periods */
+	char	   *keep;			/* NULL: for ever */
+	char	   *on_expiry;		/* drop, detach, archive */
+	char	   *archive_schema;
+	char	   *timezone;
+	char	   *partition_schema;	/* NULL: the table's */
+	bool		brin;
+	char	   *epoch;
+	char	   *origin;			/* as text: a number, or a moment */
+} RkPartitionOptions;
+
+extern RkPartitionOptions *rk_partition_options_parse(Jsonb *stored);
+extern char *rk_partition_options_format(const RkPartitionOptions *options);
+extern RkPartitionOptions *rk_partition_options_of(Oid root);
+extern void rk_partition_options_store(Oid root, const RkPartitionOptions *options);
+extern bool rk_partition_options_forget(Oid root);
+
+typedef struct RkPartitionTable
+{
+	Oid			root;
+	RkPartitionOptions *options;
+} RkPartitionTable;
+
+extern List *rk_partition_tables(void);
+extern Interval *rk_partition_interval(const char *text);
+extern char *rk_partition_interval_text(Interval *interval);
+extern int64 rk_partition_number(const char *text);
+extern int64 rk_partition_origin(const RkGrid *grid, const char *text);
+extern char *rk_partition_origin_text(const RkGrid *grid, int64 origin);
+extern char *rk_partition_check_length(const RkKey *key, const char *option, const char *text, bool zero);
+extern RkStep rk_partition_step(const RkKey *key, const char *every);
+extern pg_tz *rk_partition_zone(const char *name);
+
+/* bounds.c: the partitions there are */
+typedef struct RkPartition
+{
+	Oid			relid;
+	char		relkind;
+	bool		pending;		/* its detach is */
+	int64		lower;
+	int64		upper;
+	PartitionBoundSpec *spec;
+} RkPartition;
+
+typedef struct RkPartitionSet
+{
+	Oid			root;
+	Oid			owner;
+	RkPartitionOptions *options;
+	RkKey	   *key;
+	RkGrid		grid;
+	RkPartition *parts;			/* by lower bound; without the default one */
+	int			count;
+	Oid			default_partition;	/* or InvalidOid */
+} RkPartitionSet;
+
+extern char *rk_partition_key_problem(Oid relid, AttrNumber *column);
+extern RkPartitionSet *rk_partition_set_load(Oid root, RkPartitionOptions *options);
+extern void rk_partition_set_read(RkPartitionSet *set);
+extern char *rk_partition_lower_text(const RkPartitionSet *set, const RkPartition *part);
+extern char *rk_partition_upper_text(const RkPartitionSet *set, const RkPartition *part);
+extern int	rk_partition_covering(const RkPartitionSet *set, int64 position);
+
+/* shown.c: what the partitions of a table show of how they are made */
+extern char *rk_partition_shown_zone(const RkPartitionSet *set);
+extern char *rk_partition_shown_every(const RkPartitionSet *set);
+extern int64 rk_partition_shown_origin(const RkPartitionSet *set);
+
+/* ahead.c: which partitions are wanted */
+typedef struct RkWanted
+{
+	int64		lower;			/* RK_NO_START: not a point, see lower_text */
+	int64		upper;
+	char	   *lower_text;
+	char	   *upper_text;
+	char	   *name;
+} RkWanted;
+
+#define RK_MAX_CREATED 1000		/* by one call */
+
+extern void rk_partition_check_ahead(const RkPartitionSet *set);
+extern int64 rk_partition_now(const RkPartitionSet *set);
+extern List *rk_partitions_wanted(const RkPartitionSet *set, int limit, bool *more);
+extern bool rk_partition_is_in_reach(const RkPartitionSet *set, int64 position);
+extern RkWanted *rk_partition_wanted_for(const RkPartitionSet *set, int64 position);
+extern List *rk_partitions_expired(const RkPartitionSet *set);
+extern bool rk_partition_is_past(const RkPartitionSet *set, int64 upper);
+extern bool rk_partition_is_most(const RkPartitionSet *set, List *expired);
+
+/* create.c: one new partition */
+extern void rk_partition_run(Oid owner, const char *sql);
+extern Datum rk_partition_fetch(Oid owner, const char *sql, bool *isnull);
+extern char *rk_partition_create_sql(const RkPartitionSet *set, const RkWanted *wanted);
+extern char *rk_partition_attach_sql(const RkPartitionSet *set, const RkWanted *wanted);
+extern bool rk_partition_is_made(const RkPartitionSet *set, const RkWanted *wanted);
+extern Oid	rk_partition_build(FunctionCallInfo fcinfo, const RkPartitionSet *set, const RkWanted *wanted);
+extern void rk_partition_attach(FunctionCallInfo fcinfo, const RkPartitionSet *set, const RkWanted *wanted, Oid relid);
+
+/* dress.c: what LIKE leaves out */
+extern Oid	rk_partition_model(const RkPartitionSet *set);
+extern char *rk_partition_storage(Oid parent, Oid model);
+extern void rk_partition_dress(Oid parent, Oid child, Oid owner);
+
+/* locks.c: one deadline over all locks of an attempt */
+typedef struct RkLockRequest
+{
+	Oid			relid;			/* InvalidOid: the end of the list */
+	LOCKMODE	mode;
+} RkLockRequest;
+
+extern List *rk_partition_partners(Oid root);
+extern bool rk_partition_may_attach(const RkPartitionSet *set);
+extern bool rk_partition_try(const RkLockRequest *locks, void (*body) (void *arg), void *arg,
+							 bool insist, ErrorData **failure);
+extern RkLockRequest *rk_partition_attach_locks(const RkPartitionSet *set);
+extern RkLockRequest *rk_partition_removal_locks(const RkPartitionSet *set, Oid partition, bool detach, bool drop);
+
+/* upkeep.c: what maintain() does, table by table */
+typedef enum RkWork
+{
+	RK_WORK_IDLE,				/* nothing is left to do */
+	RK_WORK_AGAIN,				/* something was done, or a command is to be
+								 * run: commit, go on */
+	RK_WORK_LATER				/* a lock could not be had in time */
+} RkWork;
+
+typedef struct RkTurn
+{
+	Oid			root;
+	int			attempts;		/* that failed for a lock, one after another */
+	TimestampTz since;			/* when the first of them did */
+	TimestampTz not_before;
+	ErrorData  *failed;			/* to be recorded after what was done */
+	bool		counted;		/* retention: it is not too much */
+	bool		plain;			/* retention: no worker is to be had */
+	bool		sent;			/* retention: a command was asked for */
+	bool		intents;		/* retention: there may be some */
+	Oid			detached;		/* retention: the one that we have detached */
+} RkTurn;
+
+extern ErrorData *rk_partition_create(const RkPartitionSet *set, const RkWanted *wanted,
+									  const RkLockRequest *locks, bool insist, ErrorData **failure);
+extern void rk_partition_fail_later(RkTurn *turn, RkMaintainRun *run, const ErrorData *error);
+extern void rk_partition_upkeep_init(void);
+
+/* retention.c: partitions that are no longer kept */
+extern List *rk_partition_intents(void);
+extern void rk_partition_intent_forget(Oid partition);
+extern void rk_partition_intents_forget(Oid root);
+extern RkWork rk_partition_expire(RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run);
+extern List *rk_partition_expire_sql(const RkPartitionSet *set, Oid partition);
+
+/* enable.c: partition(), partition_off() */
+extern void rk_partition_enable_init(void);
+
+#endif							/* RK_PARTITION_H */
