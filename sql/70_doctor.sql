@@ -13,7 +13,9 @@ SELECT c.root::pg_catalog.regclass AS target, 'audit'::text AS feature,
 FROM rowkeeper._audit_coverage c
 WHERE c.audited
 UNION ALL
-SELECT s.target, s.feature, s.options, s.call, s.healthy, s.detail FROM rowkeeper._stamp_features s;
+SELECT s.target, s.feature, s.options, s.call, s.healthy, s.detail FROM rowkeeper._stamp_features s
+UNION ALL
+SELECT s.target, s.feature, s.options, s.call, s.healthy, s.detail FROM rowkeeper._tenant_features s;
 REVOKE ALL ON rowkeeper.features FROM PUBLIC;
 GRANT SELECT ON rowkeeper.features TO PUBLIC;
 COMMENT ON VIEW rowkeeper.features IS
@@ -115,14 +117,17 @@ SELECT 'audit'::text AS feature, f.check_name, f.level, f.schema, f.object, f.de
 FROM rowkeeper._audit_findings f
 UNION ALL
 SELECT 'stamp', f.check_name, f.level, f.schema, f.object, f.detail, f.remedy
-FROM rowkeeper._stamp_findings f;
+FROM rowkeeper._stamp_findings f
+UNION ALL
+SELECT 'tenant', f.check_name, f.level, f.schema, f.object, f.detail, f.remedy
+FROM rowkeeper._tenant_findings f;
 REVOKE ALL ON rowkeeper._findings FROM PUBLIC;
 GRANT SELECT ON rowkeeper._findings TO PUBLIC;
 COMMENT ON VIEW rowkeeper._findings IS 'The findings of every feature; read them through rowkeeper.doctor().';
 
 CREATE FUNCTION rowkeeper._feature_names() RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN '{audit,stamp}'::text[];
+RETURN '{audit,stamp,tenant}'::text[];
 REVOKE ALL ON FUNCTION rowkeeper._feature_names() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION rowkeeper._feature_names() TO PUBLIC;
 COMMENT ON FUNCTION rowkeeper._feature_names() IS 'The features that have findings; for doctor_assert().';

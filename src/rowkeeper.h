@@ -35,6 +35,7 @@ extern void rk_core_init(void);
 /* each feature's start, called by rowkeeper.c alone */
 extern void rk_audit_init(void);
 extern void rk_stamp_init(void);
+extern void rk_tenant_init(void);
 
 
 /* core/steps.c: what enabling calls return, and how they speak */
@@ -88,6 +89,7 @@ typedef struct RkWho
 
 extern void rk_who_init(void);
 extern const RkWho *rk_who_current(void);
+extern bool rk_is_within_transaction(void);
 extern uint64 rk_who_generation;	/* moves on when interned objects are
 									 * dropped */
 
@@ -290,10 +292,12 @@ typedef struct RkEventListener
 	void		(*relation_rewritten) (Oid relid, int reason, const char *tag);
 	void		(*readers_altered) (void);	/* grants or policies, of any
 											 * table */
+	void		(*tenants_bypassed) (const char *reason);	/* before it holds */
 } RkEventListener;
 
 extern void rk_events_listen(const RkEventListener *listener);
 extern List *rk_relations_reached(Oid relid);
+extern void rk_bypass_record(const char *reason);
 
 /* core/leave.c: taking features away */
 typedef struct RkFeature

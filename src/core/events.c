@@ -226,6 +226,13 @@ rowkeeper_on_drop(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
+/* A transaction is about to go past the isolation of tenants. */
+void
+rk_bypass_record(const char *reason)
+{
+	tell_listeners(tenants_bypassed, reason);
+}
+
 /*
  * rowkeeper._on_rewrite(): event trigger "rowkeeper_rewrite" on
  * table_rewrite, before a command writes a table anew.

@@ -244,6 +244,16 @@ rk_who_current(void)
 }
 
 /*
+ * Whether what is set for the transaction lasts beyond the call: in a
+ * transaction block, or in a function whose caller goes on.
+ */
+bool
+rk_is_within_transaction(void)
+{
+	return IsTransactionBlock() || SPI_unregister_relation("") != SPI_ERROR_UNCONNECTED;
+}
+
+/*
  * rowkeeper.set_context(actor text | bigint | uuid, context jsonb DEFAULT NULL)
  * returns text: the actor in force.
  *
@@ -261,7 +271,7 @@ rowkeeper_set_context(PG_FUNCTION_ARGS)
 	const char *source;
 	const char *actor;
 
-	if (!IsTransactionBlock() && SPI_unregister_relation("") == SPI_ERROR_UNCONNECTED)
+	if (!rk_is_within_transaction())
 		ereport(WARNING,
 				(errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
 				 errmsg("set_context holds for the current transaction only, which ends with this statement"),

@@ -1,0 +1,377 @@
+/*
+ * columns.c
+ *
+ * What the column of a claim must be like: of a type that a claim can have,
+ * never null (but for shared rows), filled by default, and first in an index.
+ * What is cheap is done in the call; what would scan or index a large table,
+ * or has no one answer, is refused with the statements to run first, all of
+ * them at once.
+ */
+#include "tenant/protect.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/partition.h"
+#include "nodes/makefuncs.h"
+#include "commands/defrem.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/partcache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#define MAX_STEPS 20
+
+/* What stands in the way, and the statements that clear it. */
+typedef struct Obstacles
+{
+	StringInfoData found;
+	StringInfoData steps;
+	int			count;
+} Obstacles;
+
+static void
+add_line(StringInfo text, const char *line)
+{
+	appendStringInfo(text, "%s%s", text->len > 0 ? "\n" : "", line);
+}
+
+static void
+add_step(Obstacles *obstacles, const char *step)
+{
+	if (obstacles->count++ < MAX_STEPS)
+		add_line(&obstacles->steps, psprintf("%s;", step));
+	else if (obstacles->count == MAX_STEPS + 1)
+		add_line(&obstacles->steps, "...");
+}
+
+/* ---- what a column is ---- */
+
+static Form_pg_attribute
+fetch_column(Oid relid, const char *name)
+{
+	HeapTuple	tuple = SearchSysCacheAttName(relid, name);
+	Form_pg_attribute column = palloc(sizeof(FormData_pg_attribute));
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for column \"%s\" of relation %u", name, relid);
+	memcpy(column, GETSTRUCT(tuple), ATTRIBUTE_FIXED_PART_SIZE);
+	ReleaseSysCache(tuple);
+	return column;
+}
+
+static void
+check_column(Oid root, RkClaimKind kind, const char *name)
+{
+	char	   *table = rk_relation_name(root);
+
+	if (get_attnum(root, name) == InvalidAttrNumber)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("%s has no column \"%s\"", table, name),
+				 errhint("Name another one, by => '...', or run first:\n"
+						 "ALTER TABLE %s ADD COLUMN %s bigint;\n"
+						 "UPDATE %s SET %s = ...;",
+						 table, quote_identifier(name), table, quote_identifier(name))));
+	if (get_attnum(root, name) < 0 || !OidIsValid(rk_tenant_column_type(root, name)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of %s is of type %s, which no %s has",
+						name, table, format_type_be(get_atttype(root, get_attnum(root, name))),
+						rk_claim_names[kind]),
+				 errhint("Types are smallint, integer, bigint, uuid, text and varchar.")));
+}
+
+/* Raise 42703 or 42804 where a column is not there or of a type that will not do. */
+void
+rk_tenant_check_columns(Oid root, const RkTenantOptions *options)
+{
+	for (RkClaimKind kind = 0; kind < RK_CLAIM_KINDS; kind++)
+		if (options->by[kind] != NULL)
+			check_column(root, kind, options->by[kind]);
+	if (options->by[RK_CLAIM_TENANT] != NULL && options->by[RK_CLAIM_USER] != NULL &&
+		strcmp(options->by[RK_CLAIM_TENANT], options->by[RK_CLAIM_USER]) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"by\": column \"%s\" cannot be both tenant and user",
+						options->by[RK_CLAIM_TENANT])));
+}
+
+/* ---- rows ---- */
+
+static int64
+count_rows(Oid root, const char *sql)
+{
+	bool		isnull;
+
+	return DatumGetInt64(rk_fetch(rk_tenant_owner_of(root), sql, 0, NULL, NULL, NULL, &isnull));
+}
+
+/* More rows than a call may look at? Counts no further than that. */
+static bool
+is_large(Oid root)
+{
+	return count_rows(root, psprintf("SELECT count(*) FROM (SELECT FROM %s LIMIT %d) rows",
+									 rk_relation_name(root), rk_inline_rows + 1)) > rk_inline_rows;
+}
+
+/* Whether a validated check constraint says that a column is not null. */
+static bool
+is_proved_not_null(Oid root, const char *column)
+{
+	Oid			types[2] = {OIDOID, TEXTOID};
+	Datum		values[2] = {ObjectIdGetDatum(root), CStringGetTextDatum(psprintf("(%s IS NOT NULL)", quote_identifier(column)))};
+	bool		isnull;
+
+	return DatumGetBool(rk_fetch(rk_tenant_owner_of(root),
+								 "SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = $1 AND contype = 'c'"
+								 " AND convalidated AND NOT connoinherit AND pg_get_expr(conbin, conrelid) = $2)",
+								 2, types, values, NULL, &isnull));
+}
+
+/* ---- NOT NULL ---- */
+
+static bool
+may_be_null(const RkTenantOptions *options, RkClaimKind kind)
+{
+	return options->shared && kind == RK_CLAIM_TENANT;
+}
+
+static void
+plan_not_null(Obstacles *obstacles, Oid root, const char *name, bool large)
+{
+	char	   *table = rk_relation_name(root);
+	const char *column = quote_identifier(name);
+	int64		nulls;
+
+	if (fetch_column(root, name)->attnotnull || (large && is_proved_not_null(root, name)))
+		return;
+	if (large)
+	{
+		char	   *constraint = makeObjectName(get_rel_name(root), name, "not_null");
+
+		add_line(&obstacles->found,
+				 psprintf("Column \"%s\" may be null, and the table is too large to look through here.", name));
+		add_step(obstacles, psprintf("ALTER TABLE %s ADD CONSTRAINT %s CHECK (%s IS NOT NULL) NOT VALID",
+									 table, quote_identifier(constraint), column));
+		add_step(obstacles, psprintf("ALTER TABLE %s VALIDATE CONSTRAINT %s",
+									 table, quote_identifier(constraint)));
+		return;
+	}
+	nulls = count_rows(root, psprintf("SELECT count(*) FROM %s WHERE %s IS NULL", table, column));
+	if (nulls == 0)
+		return;
+	add_line(&obstacles->found,
+			 psprintf(INT64_FORMAT " %s no \"%s\".", nulls, nulls == 1 ? "row has" : "rows have", name));
+	add_step(obstacles, psprintf("UPDATE %s SET %s = ... WHERE %s IS NULL", table, column, column));
+}
+
+static void
+set_not_null(FunctionCallInfo fcinfo, Oid root, const char *name)
+{
+	if (!fetch_column(root, name)->attnotnull)
+		rk_run_ddl_step(fcinfo, rk_tenant_owner_of(root),
+						psprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL",
+								 rk_relation_name(root), quote_identifier(name)));
+}
+
+/* ---- the index ---- */
+
+/* The column that plans look for first. */
+static const char *
+leading_column(const RkTenantOptions *options)
+{
+	return options->by[RK_CLAIM_TENANT] != NULL ? options->by[RK_CLAIM_TENANT] : options->by[RK_CLAIM_USER];
+}
+
+static bool
+has_leading_index(Oid relid, const char *column)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	AttrNumber	number = get_attnum(relid, column);
+	bool		found = false;
+	ListCell   *lc;
+
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+		Form_pg_index index = (Form_pg_index) GETSTRUCT(tuple);
+
+		found |= index->indisvalid && index->indkey.values[0] == number &&
+			heap_attisnull(tuple, Anum_pg_index_indpred, NULL);
+		ReleaseSysCache(tuple);
+	}
+	table_close(rel, NoLock);
+	return found;
+}
+
+/* Where each partition holds its own tenants, pruning is the index. */
+static bool
+is_list_partitioned_by(Oid root, const char *column)
+{
+	Relation	rel = table_open(root, AccessShareLock);
+	PartitionKey key = RelationGetPartitionKey(rel);
+	bool		by_column = key != NULL && key->strategy == PARTITION_STRATEGY_LIST &&
+		key->partattrs[0] == get_attnum(root, column);
+
+	table_close(rel, NoLock);
+	return by_column;
+}
+
+static bool
+needs_index(Oid root, const char *column)
+{
+	return !has_leading_index(root, column) && !is_list_partitioned_by(root, column);
+}
+
+static char *
+create_index_sql(Oid relid, const char *column, bool concurrently)
+{
+	return psprintf("CREATE INDEX %sON %s (%s)", concurrently ? "CONCURRENTLY " : "",
+					rk_relation_name(relid), quote_identifier(column));
+}
+
+/* On a partitioned table: on each leaf alone; the root's takes them over. */
+static void
+plan_index(Obstacles *obstacles, Oid root, const char *column)
+{
+	ListCell   *lc;
+
+	if (!needs_index(root, column))
+		return;
+	add_line(&obstacles->found,
+			 psprintf("No index begins with \"%s\", and the table is too large to make one here.", column));
+	foreach(lc, rk_relation_tree(root, AccessShareLock))
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION &&
+			!has_leading_index(lfirst_oid(lc), column))
+			add_step(obstacles, create_index_sql(lfirst_oid(lc), column, true));
+	if (get_rel_relkind(root) == RELKIND_PARTITIONED_TABLE)
+		add_step(obstacles, create_index_sql(root, column, false));
+}
+
+/* ---- the default ---- */
+
+/* The column's default as the server writes it, or NULL. */
+static char *
+current_default(Oid relid, const char *column)
+{
+	Oid			types[2] = {OIDOID, INT2OID};
+	Datum		values[2] = {ObjectIdGetDatum(relid), Int16GetDatum(get_attnum(relid, column))};
+	bool		isnull;
+	Datum		stored = rk_fetch(rk_tenant_owner_of(relid),
+								"SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = $1 AND adnum = $2",
+								2, types, values, NULL, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(stored);
+}
+
+static char *
+own_default(Oid relid, const RkTenantOptions *options, RkClaimKind kind)
+{
+	return rk_tenant_getter(kind, rk_tenant_column_type(relid, options->by[kind]));
+}
+
+static bool
+ensure_default(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options, RkClaimKind kind)
+{
+	const char *name = options->by[kind];
+	Form_pg_attribute column = fetch_column(relid, name);
+	char	   *wanted = own_default(relid, options, kind);
+	char	   *now = current_default(relid, name);
+
+	if (column->attgenerated != '\0' || column->attidentity != '\0')
+		return false;
+	if (now != NULL)
+	{
+		if (strcmp(now, wanted) != 0 && fcinfo != NULL)
+			ereport(NOTICE,
+					(errmsg("column \"%s\" of %s keeps its default %s", name, rk_relation_name(relid), now)));
+		return false;
+	}
+	rk_run_ddl_step(fcinfo, rk_tenant_owner_of(relid),
+					psprintf("ALTER TABLE %s ALTER COLUMN %s SET DEFAULT %s",
+							 rk_relation_name(relid), quote_identifier(name), wanted));
+	return true;
+}
+
+/* New rows are of the claim, where nothing else is said and no other default there is. */
+bool
+rk_tenant_default_ensure(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options)
+{
+	bool		changed = false;
+
+	for (RkClaimKind kind = 0; options->set_default && kind < RK_CLAIM_KINDS; kind++)
+		if (options->by[kind] != NULL)
+			changed |= ensure_default(fcinfo, relid, options, kind);
+	return changed;
+}
+
+/* Take our default away again, and no other. */
+void
+rk_tenant_default_drop(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options, RkClaimKind kind)
+{
+	char	   *now;
+
+	if (options->by[kind] == NULL || get_attnum(relid, options->by[kind]) <= 0)
+		return;
+	now = current_default(relid, options->by[kind]);
+	if (now == NULL || strcmp(now, own_default(relid, options, kind)) != 0)
+		return;
+	rk_run_ddl_step(fcinfo, rk_tenant_owner_of(relid),
+					psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT",
+							 rk_relation_name(relid), quote_identifier(options->by[kind])));
+}
+
+/* ---- all of it ---- */
+
+/* Raise 55000 with everything that must be done first, or return. */
+static void
+check_obstacles(Oid root, const RkTenantOptions *options, bool large)
+{
+	Obstacles	obstacles = {0};
+
+	initStringInfo(&obstacles.found);
+	initStringInfo(&obstacles.steps);
+	for (RkClaimKind kind = 0; kind < RK_CLAIM_KINDS; kind++)
+		if (options->by[kind] != NULL && !may_be_null(options, kind))
+			plan_not_null(&obstacles, root, options->by[kind], large);
+	if (large)
+		plan_index(&obstacles, root, leading_column(options));
+	if (obstacles.found.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s is not ready for its tenants", rk_relation_name(root)),
+				 errdetail("%s", obstacles.found.data),
+				 errhint("Run first, then call again:\n%s", obstacles.steps.data)));
+}
+
+static bool
+is_ready(Oid root, const RkTenantOptions *options)
+{
+	for (RkClaimKind kind = 0; kind < RK_CLAIM_KINDS; kind++)
+		if (options->by[kind] != NULL && !may_be_null(options, kind) &&
+			!fetch_column(root, options->by[kind])->attnotnull)
+			return false;
+	return !needs_index(root, leading_column(options));
+}
+
+/* Make the columns what they must be; raises where that is the user's to do. */
+void
+rk_tenant_prepare_columns(FunctionCallInfo fcinfo, Oid root, const RkTenantOptions *options)
+{
+	if (!is_ready(root, options))
+	{
+		check_obstacles(root, options, is_large(root));
+		for (RkClaimKind kind = 0; kind < RK_CLAIM_KINDS; kind++)
+			if (options->by[kind] != NULL && !may_be_null(options, kind))
+				set_not_null(fcinfo, root, options->by[kind]);
+		if (needs_index(root, leading_column(options)))
+			rk_run_ddl_step(fcinfo, rk_tenant_owner_of(root),
+							create_index_sql(root, leading_column(options), false));
+	}
+	(void) rk_tenant_default_ensure(fcinfo, root, options);
+}

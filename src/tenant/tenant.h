@@ -1,0 +1,65 @@
+/*
+ * tenant.h
+ *
+ * What the files of tenant isolation share, under the file that holds it.
+ */
+#ifndef RK_TENANT_H
+#define RK_TENANT_H
+
+#include "rowkeeper.h"
+
+#include "utils/uuid.h"
+
+#define RK_MAX_CLAIM_LENGTH 1024
+
+/*
+ * A claim as it was parsed when it was set; it is the "extra" of its setting,
+ * so the server brings it back with the value after ROLLBACK TO.
+ */
+typedef struct RkClaim
+{
+	LocalTransactionId transaction; /* that set it; no other one sees it */
+	bool		inherited;		/* came with the settings of a parallel
+								 * query's leader */
+	bool		is_number;
+	bool		is_uuid;
+	int64		number;
+	pg_uuid_t	uuid;
+	int			length;
+	char		text[FLEXIBLE_ARRAY_MEMBER];
+} RkClaim;
+
+/* claim.c: the guarded settings, and who may read and set them */
+extern void rk_claim_init(void);
+extern const RkClaim *rk_tenant_claim(void);
+extern const RkClaim *rk_user_claim(void);
+extern Size rk_claim_size(const char *value);
+extern void rk_claim_fill(RkClaim *claim, const char *value);
+extern void rk_claim_check_lasting(const char *what);
+extern bool rk_tenant_bypassing(void);
+extern void rk_tenant_bypass_begin(const char *reason);
+extern bool rk_tenant_strict;
+RK_NORETURN extern void rk_claim_missing(const char *what, const char *setter);
+
+/* token.c: signed tokens */
+extern void rk_token_init(void);
+extern const RkClaim *rk_token_tenant(void);
+extern const RkClaim *rk_token_user(void);
+
+/* token_key.c: what they are signed with */
+typedef struct RkTokenKey
+{
+	char	   *kid;
+	bytea	   *secret;
+	TimestampTz not_before;		/* DT_NOBEGIN: always */
+	TimestampTz not_after;		/* DT_NOEND: always */
+	char	   *tenant_claim;	/* path, dotted */
+	char	   *user_claim;
+	char	   *audience;		/* NULL: the database's name */
+} RkTokenKey;
+
+extern void rk_token_key_init(void);
+extern const RkTokenKey *rk_token_key_find(const char *kid);
+extern const RkTokenKey *rk_token_key_newest(void);
+
+#endif							/* RK_TENANT_H */

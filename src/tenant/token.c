@@ -1,0 +1,780 @@
+/*
+ * token.c
+ *
+ * Tenant and user named by a signed token, for code that is not trusted to
+ * name them itself: a JWT (JWS compact, HS256), so that any language makes one
+ * and an application's own session token can serve. Verified are algorithm,
+ * key, signature, validity, audience and role; a token that fails changes
+ * nothing, and no message says more than that it failed: the reason goes to
+ * the server's log, a token's text nowhere.
+ *
+ * rowkeeper.tenant_set_signed() and SET LOCAL rowkeeper.token both end in the
+ * check hook of that setting, which replaces the token by what it claims. So
+ * SHOW never gives a token back, and a parallel worker, which gets the
+ * replaced value, neither needs keys nor looks at the clock.
+ *
+ * A check hook cannot tell SET LOCAL from SET, so claims hold for the
+ * transaction that verified them only (claim.c), and nothing but a running
+ * transaction's own SET is listened to: ALTER ROLE SET would plant a token.
+ */
+#include "tenant/tenant.h"
+
+#include <math.h>
+
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "common/hmac.h"
+#include "common/sha2.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/acl.h"
+#include "utils/backend_status.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+#define MAX_TOKEN_LENGTH 8192
+#define MAX_SET_VALIDITY 60		/* seconds a token in a SET may be valid */
+
+/* What a verified token says. */
+typedef struct TokenClaims
+{
+	char	   *tenant;			/* NULL: nothing */
+	char	   *user;
+} TokenClaims;
+
+/* The setting's extra: both claims, one allocation as the server frees one. */
+typedef struct TokenExtra
+{
+	RkClaim    *tenant;			/* into this allocation, or NULL */
+	RkClaim    *user;
+} TokenExtra;
+
+static char *token_value;		/* the server's */
+static const TokenExtra *token = NULL;
+static bool setting_signed = false; /* tenant_set_signed() is setting it */
+
+PG_FUNCTION_INFO_V1(rowkeeper_tenant_set_signed);
+PG_FUNCTION_INFO_V1(rowkeeper_tenant_sign);
+
+/* ---- base64url, RFC 7515: no padding ---- */
+
+static const char base64url[] =
+"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+static char *
+encode_base64url(const uint8 *from, int length)
+{
+	StringInfoData to;
+
+	initStringInfo(&to);
+	for (int i = 0; i < length; i += 3)
+	{
+		int			left = length - i;
+		uint32		bits = from[i] << 16 | (left > 1 ? from[i + 1] << 8 : 0) | (left > 2 ? from[i + 2] : 0);
+
+		for (int j = 0; j < 4 && j <= left; j++)
+			appendStringInfoChar(&to, base64url[(bits >> (18 - 6 * j)) & 63]);
+	}
+	return to.data;
+}
+
+/* NULL where the text is not base64url in its one canonical form. */
+static uint8 *
+decode_base64url(const char *from, int length, int *decoded)
+{
+	uint8	   *to = palloc(length + 1);
+	uint32		bits = 0;
+	int			pending_bits = 0;
+
+	*decoded = 0;
+	for (int i = 0; i < length; i++)
+	{
+		const char *digit = from[i] == '\0' ? NULL : strchr(base64url, from[i]);
+
+		if (digit == NULL)
+			return NULL;
+		bits = bits << 6 | (digit - base64url);
+		pending_bits += 6;
+		if (pending_bits >= 8)
+		{
+			pending_bits -= 8;
+			to[(*decoded)++] = (bits >> pending_bits) & 0xFF;
+		}
+	}
+	if (pending_bits >= 6 || (bits & ((1 << pending_bits) - 1)) != 0)
+		return NULL;
+	to[*decoded] = '\0';
+	return to;
+}
+
+/* ---- JSON ---- */
+
+/* The members met so far, at every depth of the object that is open. */
+typedef struct Members
+{
+	List	   *names;			/* of Lists of char *, innermost first */
+	bool		repeated;
+} Members;
+
+static RkJsonResult
+begin_object(void *state)
+{
+	Members    *members = state;
+
+	members->names = lcons(NIL, members->names);
+	RK_JSON_GO_ON;
+}
+
+static RkJsonResult
+end_object(void *state)
+{
+	Members    *members = state;
+
+	members->names = list_delete_first(members->names);
+	RK_JSON_GO_ON;
+}
+
+static RkJsonResult
+begin_member(void *state, char *name, bool isnull)
+{
+	Members    *members = state;
+	List	   *object = linitial(members->names);
+	ListCell   *lc;
+
+	foreach(lc, object)
+		members->repeated |= strcmp(lfirst(lc), name) == 0;
+	linitial(members->names) = lappend(object, pstrdup(name));
+	RK_JSON_GO_ON;
+}
+
+/*
+ * Whether no object in a JSON text has a member twice. Readers differ in which
+ * of two they take, so who signed may have meant the other one.
+ */
+static bool
+members_differ(const char *text)
+{
+	Members		members = {NIL, false};
+	JsonSemAction action = {
+		.semstate = &members,
+		.object_start = begin_object,
+		.object_end = end_object,
+		.object_field_start = begin_member
+	};
+
+	return pg_parse_json(rk_json_lexer(text, strlen(text)), &action) == JSON_SUCCESS &&
+		!members.repeated;
+}
+
+/* A JSON object that a token consists of. */
+static Jsonb *
+parse_object(const char *text, int length)
+{
+	Jsonb	   *object;
+
+	if (strlen(text) != length || !pg_verify_mbstr(PG_UTF8, text, length, true))
+		return NULL;
+	text = pg_any_to_server(text, length, PG_UTF8);
+	if (!members_differ(text))
+		return NULL;
+	object = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+	return JB_ROOT_IS_OBJECT(object) ? object : NULL;
+}
+
+/* What a dotted path leads to; NULL where it leads nowhere. */
+static JsonbValue *
+find_path(Jsonb *object, const char *path, JsonbValue *value)
+{
+	JsonbContainer *container = &object->root;
+
+	for (;;)
+	{
+		const char *dot = strchr(path, '.');
+		int			length = dot == NULL ? strlen(path) : dot - path;
+
+		if (!JsonContainerIsObject(container) ||
+			getKeyJsonValueFromContainer(container, path, length, value) == NULL)
+			return NULL;
+		if (dot == NULL)
+			return value;
+		if (value->type != jbvBinary)
+			return NULL;
+		container = value->val.binary.data;
+		path = dot + 1;
+	}
+}
+
+static bool
+is_string(const JsonbValue *value, const char *expected)
+{
+	return value->type == jbvString &&
+		value->val.string.len == strlen(expected) &&
+		memcmp(value->val.string.val, expected, value->val.string.len) == 0;
+}
+
+/* A claim's value as text: a string, or a number as numeric is written out. */
+static char *
+claim_text(Jsonb *payload, const char *path)
+{
+	JsonbValue	value;
+
+	if (find_path(payload, path, &value) == NULL)
+		return NULL;
+	if (value.type == jbvString)
+		return pnstrdup(value.val.string.val, value.val.string.len);
+	if (value.type == jbvNumeric)
+		return DatumGetCString(DirectFunctionCall1(numeric_out,
+												   NumericGetDatum(value.val.numeric)));
+	return NULL;
+}
+
+/* A NumericDate: seconds since 1970. */
+static bool
+date_claim(Jsonb *payload, const char *name, bool *present, float8 *seconds)
+{
+	JsonbValue	value;
+
+	*present = find_path(payload, name, &value) != NULL;
+	if (!*present)
+		return true;
+	if (value.type != jbvNumeric)
+		return false;
+	*seconds = DatumGetFloat8(DirectFunctionCall1(numeric_float8,
+												  NumericGetDatum(value.val.numeric)));
+	return true;
+}
+
+static float8
+epoch_seconds(TimestampTz at)
+{
+	return at / (float8) USECS_PER_SEC +
+		(float8) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
+}
+
+/* ---- verifying ---- */
+
+static bool
+hmac_sha256(const bytea *secret, const char *text, int length, uint8 *result)
+{
+	pg_hmac_ctx *context = pg_hmac_create(PG_SHA256);
+	bool		done = context != NULL &&
+		pg_hmac_init(context, (uint8 *) VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret)) >= 0 &&
+		pg_hmac_update(context, (const uint8 *) text, length) >= 0 &&
+		pg_hmac_final(context, result, PG_SHA256_DIGEST_LENGTH) >= 0;
+
+	pg_hmac_free(context);
+	return done;
+}
+
+/* Takes as long whatever differs. */
+static bool
+equal_digests(const uint8 *a, const uint8 *b)
+{
+	uint8		difference = 0;
+
+	for (int i = 0; i < PG_SHA256_DIGEST_LENGTH; i++)
+		difference |= a[i] ^ b[i];
+	return difference == 0;
+}
+
+/* The key that a token's header names; NULL with the reason. */
+static const RkTokenKey *
+key_of_header(Jsonb *header, const char **reason)
+{
+	JsonbValue	value;
+	const RkTokenKey *key;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (find_path(header, "alg", &value) == NULL || !is_string(&value, "HS256"))
+	{
+		*reason = "its algorithm is not HS256";
+		return NULL;
+	}
+	if (find_path(header, "crit", &value) != NULL)
+	{
+		*reason = "its header has an extension that must be understood";
+		return NULL;
+	}
+	key = rk_token_key_find(find_path(header, "kid", &value) == NULL ? NULL
+							: value.type == jbvString ? pnstrdup(value.val.string.val, value.val.string.len)
+							: "");
+	if (key == NULL)
+		*reason = "its key is not known, or it names none and there is not exactly one";
+	else if (now < key->not_before || now >= key->not_after)
+	{
+		*reason = "its key is not valid now";
+		key = NULL;
+	}
+	return key;
+}
+
+static bool
+has_audience(Jsonb *payload, const char *audience)
+{
+	JsonbValue	value;
+
+	if (find_path(payload, "aud", &value) == NULL)
+		return false;
+	if (value.type != jbvBinary || !JsonContainerIsArray(value.val.binary.data))
+		return is_string(&value, audience);
+	for (uint32 i = 0; i < JsonContainerSize(value.val.binary.data); i++)
+		if (is_string(getIthJsonbValueFromContainer(value.val.binary.data, i), audience))
+			return true;
+	return false;
+}
+
+/* Why the payload of a token that is signed well is not accepted, or NULL. */
+static const char *
+check_payload(Jsonb *payload, const RkTokenKey *key, bool visible)
+{
+	float8		now = epoch_seconds(GetCurrentTimestamp());
+	float8		date;
+	bool		present;
+	JsonbValue	value;
+
+	if (!date_claim(payload, "exp", &present, &date) || !present)
+		return "it has no \"exp\"";
+	if (!(now < date))
+		return "it has expired";
+	if (visible && !(date <= now + MAX_SET_VALIDITY))
+		return "it is valid too long for SET, where others can see it";
+	if (!date_claim(payload, "nbf", &present, &date) || (present && !(now >= date)))
+		return "it is not valid yet";
+	if (!has_audience(payload, key->audience != NULL ? key->audience : get_database_name(MyDatabaseId)))
+		return "it is meant for another audience";
+	if (find_path(payload, "role", &value) != NULL &&
+		!is_string(&value, GetUserNameFromId(GetSessionUserId(), false)))
+		return "it is meant for another role";
+	return NULL;
+}
+
+static const char *
+read_claim(Jsonb *payload, const char *path, char **claim)
+{
+	JsonbValue	value;
+
+	*claim = claim_text(payload, path);
+	if (*claim == NULL)
+		return find_path(payload, path, &value) == NULL || value.type == jbvNull ? NULL
+			: "a claim is neither text nor a number";
+	if (**claim == '\0' || strlen(*claim) > RK_MAX_CLAIM_LENGTH)
+		return "a claim is empty or too long";
+	return NULL;
+}
+
+/*
+ * Verify a token; NULL, and what it claims, or the reason why not. visible: it
+ * came where other sessions of the role can see it. May raise errors of
+ * parsing, whose message may quote the token.
+ */
+static const char *
+verify(const char *jwt, bool visible, TokenClaims *claims)
+{
+	const char *first = strchr(jwt, '.');
+	const char *second = first == NULL ? NULL : strchr(first + 1, '.');
+	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	uint8	   *text;
+	int			length;
+	Jsonb	   *header;
+	Jsonb	   *payload;
+	const RkTokenKey *key;
+	const char *reason = NULL;
+
+	if (strlen(jwt) > MAX_TOKEN_LENGTH)
+		return "it is too long";
+	if (second == NULL || strchr(second + 1, '.') != NULL)
+		return "it does not have three parts";
+	text = decode_base64url(jwt, first - jwt, &length);
+	header = text == NULL ? NULL : parse_object((char *) text, length);
+	if (header == NULL)
+		return "its header is malformed";
+	key = key_of_header(header, &reason);
+	if (key == NULL)
+		return reason;
+
+	text = decode_base64url(second + 1, strlen(second + 1), &length);
+	if (text == NULL || length != PG_SHA256_DIGEST_LENGTH ||
+		!hmac_sha256(key->secret, jwt, second - jwt, digest) ||
+		!equal_digests(text, digest))
+		return "its signature is wrong";
+
+	text = decode_base64url(first + 1, second - first - 1, &length);
+	payload = text == NULL ? NULL : parse_object((char *) text, length);
+	if (payload == NULL)
+		return "its payload is malformed";
+	reason = check_payload(payload, key, visible);
+	if (reason == NULL)
+		reason = read_claim(payload, key->tenant_claim, &claims->tenant);
+	if (reason == NULL)
+		reason = read_claim(payload, key->user_claim, &claims->user);
+	if (reason == NULL && claims->tenant == NULL && claims->user == NULL)
+		reason = "it names neither a tenant nor a user";
+	return reason;
+}
+
+/* The same, with what parsing raises as one more reason. */
+static const char *
+verify_quietly(const char *jwt, bool visible, TokenClaims *claims)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	const char *volatile reason = NULL;
+
+	PG_TRY();
+	{
+		reason = verify(jwt, visible, claims);
+	}
+	PG_CATCH();
+	{
+		/* parsing text holds nothing that only an abort would release */
+		MemoryContextSwitchTo(caller);
+		FlushErrorState();
+		reason = "it is malformed";
+	}
+	PG_END_TRY();
+	return reason;
+}
+
+/* ---- the setting ---- */
+
+/*
+ * "transaction tenant length:tenant user length:user", length -1: none. This is
+ * what SHOW and parallel workers get.
+ */
+static char *
+format_claims(const TokenClaims *claims)
+{
+	return psprintf("%u %d:%s %d:%s", rk_local_transaction(MyProc),
+					claims->tenant == NULL ? -1 : (int) strlen(claims->tenant),
+					claims->tenant == NULL ? "" : claims->tenant,
+					claims->user == NULL ? -1 : (int) strlen(claims->user),
+					claims->user == NULL ? "" : claims->user);
+}
+
+/* Read one of the two; returns what follows, or NULL. */
+static const char *
+scan_claim(const char *from, char **claim)
+{
+	char	   *colon;
+	long		length = strtol(from, &colon, 10);
+
+	*claim = NULL;
+	if (*colon != ':' || length < -1 || length > RK_MAX_CLAIM_LENGTH)
+		return NULL;
+	if (length < 0)
+		return colon + 1;
+	if (strlen(colon + 1) < length)
+		return NULL;
+	*claim = pnstrdup(colon + 1, length);
+	return colon + 1 + length;
+}
+
+/*
+ * What the leader of this parallel worker verified. A session's SET outlives
+ * its transaction, where its claims are void; so is what a worker gets of it.
+ */
+static void
+scan_claims(const char *value, TokenClaims *claims)
+{
+	char	   *rest;
+	LocalTransactionId transaction = strtoul(value, &rest, 10);
+	const char *user;
+
+	if (*rest != ' ' || MyProc->lockGroupLeader == NULL ||
+		transaction != rk_local_transaction(MyProc->lockGroupLeader))
+		return;
+	user = scan_claim(rest + 1, &claims->tenant);
+	if (user != NULL && *user == ' ')
+		(void) scan_claim(user + 1, &claims->user);
+}
+
+/* Both claims as one allocation that the server can free. */
+static TokenExtra *
+make_extra(const TokenClaims *claims)
+{
+	const char *texts[2] = {claims->tenant, claims->user};
+	Size		sizes[2];
+	Size		total = MAXALIGN(sizeof(TokenExtra));
+	RkClaim    *parts[2] = {NULL, NULL};
+	char	   *memory;
+
+	for (int i = 0; i < 2; i++)
+	{
+		sizes[i] = texts[i] == NULL ? 0 : MAXALIGN(rk_claim_size(texts[i]));
+		total += sizes[i];
+	}
+	memory = rk_guc_malloc(total);
+	if (memory == NULL)
+		return NULL;
+	total = MAXALIGN(sizeof(TokenExtra));
+	for (int i = 0; i < 2; i++)
+		if (texts[i] != NULL)
+		{
+			parts[i] = (RkClaim *) (memory + total);
+			rk_claim_fill(parts[i], texts[i]);
+			total += sizes[i];
+		}
+	((TokenExtra *) memory)->tenant = parts[0];
+	((TokenExtra *) memory)->user = parts[1];
+	return (TokenExtra *) memory;
+}
+
+/* Others of the role see what runs: not the token. */
+static void
+mask_activity(void)
+{
+	if (!setting_signed)
+		pgstat_report_activity(STATE_RUNNING, "SET rowkeeper.token = '...'");
+}
+
+static bool
+check_token(char **newval, void **extra, GucSource source)
+{
+	TokenClaims claims = {0};
+	const char *reason = NULL;
+	char	   *replaced;
+
+	if (*newval == NULL || **newval == '\0')
+		return true;
+	if (InitializingParallelWorker)
+	{
+		scan_claims(*newval, &claims);
+	}
+	else
+	{
+		if (!(source == PGC_S_SESSION && IsTransactionState()))
+			reason = "it does not come from a session's own SET";
+		else
+		{
+			mask_activity();
+			reason = verify_quietly(*newval, !setting_signed, &claims);
+		}
+		if (reason != NULL)
+		{
+			ereport(LOG, (errmsg("a token was refused: %s", reason), errhidestmt(true)));
+			GUC_check_errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION);
+			GUC_check_errmsg("the token is not valid");
+			return false;
+		}
+		replaced = rk_guc_strdup(format_claims(&claims));
+		if (replaced == NULL)
+			return false;
+		rk_guc_free(*newval);
+		*newval = replaced;
+	}
+	*extra = make_extra(&claims);
+	return *extra != NULL;
+}
+
+static void
+assign_token(const char *newval, void *extra)
+{
+	token = extra;
+}
+
+const RkClaim *
+rk_token_tenant(void)
+{
+	return token == NULL ? NULL : token->tenant;
+}
+
+const RkClaim *
+rk_token_user(void)
+{
+	return token == NULL ? NULL : token->user;
+}
+
+/*
+ * rowkeeper.tenant_set_signed(token text) returns text, the tenant in force:
+ * tenant and user that a signed token names, until the transaction ends; NULL
+ * clears them. Bind the token as a parameter. Locks: ACCESS SHARE on the table
+ * of keys when they have changed. 28000, without a reason, where the token is
+ * not valid (the server's log has it); 25P01 outside a transaction block.
+ */
+Datum
+rowkeeper_tenant_set_signed(PG_FUNCTION_ARGS)
+{
+	char	   *jwt = PG_ARGISNULL(0) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	rk_claim_check_lasting("rowkeeper.tenant_set_signed(...)");
+	PG_TRY();
+	{
+		setting_signed = true;
+		(void) set_config_option("rowkeeper.token", jwt, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+	}
+	PG_FINALLY();
+	{
+		setting_signed = false;
+	}
+	PG_END_TRY();
+	if (token == NULL || token->tenant == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(token->tenant->text));
+}
+
+/* ---- signing ---- */
+
+static void
+append_name(StringInfo json, const char *name)
+{
+	if (json->data[json->len - 1] != '{')
+		appendStringInfoChar(json, ',');
+	escape_json(json, name);
+	appendStringInfoChar(json, ':');
+}
+
+static void
+append_member(StringInfo json, const char *name, const char *value)
+{
+	append_name(json, name);
+	escape_json(json, value);
+}
+
+/* Whether two dotted paths begin in the same object. */
+static bool
+share_object(const char *a, const char *b)
+{
+	const char *dot = strchr(a, '.');
+
+	return dot != NULL && strncmp(a, b, dot + 1 - a) == 0;
+}
+
+/*
+ * Members under dotted paths, {"app_metadata":{"tenant_id":"42"}}; a value
+ * that is NULL is left out.
+ */
+static void
+append_paths(StringInfo json, const char *paths[2], const char *values[2])
+{
+	bool		together = values[0] != NULL && values[1] != NULL && share_object(paths[0], paths[1]);
+
+	for (int i = 0; i < (together ? 1 : 2); i++)
+	{
+		const char *dot = strchr(paths[i], '.');
+		const char *inner_paths[2] = {dot + 1, together ? paths[1] + (dot + 1 - paths[0]) : dot + 1};
+		const char *inner_values[2] = {values[i], together ? values[1] : NULL};
+
+		if (values[i] == NULL)
+			continue;
+		if (dot == NULL)
+		{
+			append_member(json, paths[i], values[i]);
+			continue;
+		}
+		append_name(json, pnstrdup(paths[i], dot - paths[i]));
+		appendStringInfoChar(json, '{');
+		append_paths(json, inner_paths, inner_values);
+		appendStringInfoChar(json, '}');
+	}
+}
+
+static char *
+encode_utf8(const char *text)
+{
+	char	   *utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
+
+	return encode_base64url((uint8 *) utf8, strlen(utf8));
+}
+
+static char *
+sign(const RkTokenKey *key, const char *tenant, const char *user, float8 expires, const char *role)
+{
+	StringInfoData header;
+	StringInfoData payload;
+	const char *paths[2] = {key->tenant_claim, key->user_claim};
+	const char *values[2] = {tenant, user};
+	char	   *signed_part;
+	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+
+	initStringInfo(&header);
+	appendStringInfoChar(&header, '{');
+	append_member(&header, "alg", "HS256");
+	append_member(&header, "typ", "JWT");
+	append_member(&header, "kid", key->kid);
+	appendStringInfoChar(&header, '}');
+
+	initStringInfo(&payload);
+	appendStringInfoChar(&payload, '{');
+	append_paths(&payload, paths, values);
+	append_member(&payload, "aud", key->audience != NULL ? key->audience : get_database_name(MyDatabaseId));
+	if (role != NULL)
+		append_member(&payload, "role", role);
+	appendStringInfo(&payload, ",\"exp\":%.0f}", expires);
+
+	signed_part = psprintf("%s.%s", encode_utf8(header.data), encode_utf8(payload.data));
+	if (!hmac_sha256(key->secret, signed_part, strlen(signed_part), digest))
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not sign the token")));
+	return psprintf("%s.%s", signed_part, encode_base64url(digest, lengthof(digest)));
+}
+
+/* The argument, of any type, as text; NULL where it is NULL. */
+static char *
+text_argument(FunctionCallInfo fcinfo, int n)
+{
+	Oid			output;
+	bool		is_varlena;
+
+	if (PG_ARGISNULL(n))
+		return NULL;
+	getTypeOutputInfo(get_fn_expr_argtype(fcinfo->flinfo, n), &output, &is_varlena);
+	return OidOutputFunctionCall(output, PG_GETARG_DATUM(n));
+}
+
+/*
+ * rowkeeper.tenant_sign(tenant text | bigint | uuid, user_name text,
+ * valid_for interval, role name DEFAULT NULL) returns text: a token that names
+ * them, signed with the newest key that is valid now. Who may execute it is
+ * trusted to name any tenant (rowkeeper.tenant_role). Locks: ACCESS SHARE on
+ * the table of keys when they have changed. 22023 where there is nothing to
+ * name or the time is not positive; 55000 without a key.
+ */
+Datum
+rowkeeper_tenant_sign(PG_FUNCTION_ARGS)
+{
+	char	   *tenant = text_argument(fcinfo, 0);
+	char	   *user = text_argument(fcinfo, 1);
+	const RkTokenKey *key = rk_token_key_newest();
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz expires;
+
+	if ((tenant == NULL && user == NULL) || PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a token needs a tenant or a user, and a time to be valid for")));
+	expires = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+													  TimestampTzGetDatum(now), PG_GETARG_DATUM(2)));
+	if (expires <= now)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("valid_for must be positive")));
+	if (key == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("there is no key to sign with"),
+				 errhint("SELECT rowkeeper.tenant_key_add(kid, secret) as a superuser.")));
+	PG_RETURN_TEXT_P(cstring_to_text(sign(key, tenant, user, floor(epoch_seconds(expires)),
+										  PG_ARGISNULL(3) ? NULL : NameStr(*PG_GETARG_NAME(3)))));
+}
+
+/* ---- start ---- */
+
+void
+rk_token_init(void)
+{
+	DefineCustomStringVariable("rowkeeper.token",
+							   "A signed token (JWT, HS256) that names tenant and user for the transaction.",
+							   "Prefer rowkeeper.tenant_set_signed($1): others of the same role can see a SET. "
+							   "A token in a SET may be valid for at most 60 seconds.",
+							   &token_value, "", PGC_USERSET,
+							   GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE | GUC_NO_SHOW_ALL,
+							   check_token, assign_token, NULL);
+}
