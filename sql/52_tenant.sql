@@ -271,6 +271,16 @@ UNION ALL
 SELECT c.check_name, c.level, c.table_schema, c.object, c.detail, c.remedy
 FROM rowkeeper._tenant_company c WHERE c.level <> 'info'
 UNION ALL
+SELECT 'trigger_gone', 'error', n.nspname, pg_catalog.format('%I.%I', n.nspname, c.relname),
+	'has policies of tenant(), but not the trigger that says what they should be: partitions made later are not protected',
+	pg_catalog.format('SELECT rowkeeper.tenant(%L)', pg_catalog.format('%I.%I', n.nspname, c.relname))
+FROM pg_catalog.pg_policy p
+	JOIN pg_catalog.pg_class c ON c.oid = p.polrelid AND NOT c.relispartition
+	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE p.polname = 'rowkeeper_tenant_guard'
+	AND (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))
+	AND NOT EXISTS (SELECT FROM rowkeeper._tenant_tables t WHERE t.root = c.oid)
+UNION ALL
 SELECT 'nullable', 'error', k.table_schema, k.full_name,
 	pg_catalog.format('column %I may be null: such a row is nobody''s', k.column_name),
 	pg_catalog.format('SELECT rowkeeper.tenant(%L)', k.full_name)

@@ -15,7 +15,7 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA tenant_parts GRANT SELECT ON TABLES TO tenant
 
 SET ROLE tenant_parts_owner;
 ALTER DEFAULT PRIVILEGES IN SCHEMA tenant_parts GRANT SELECT ON TABLES TO tenant_parts_app;
-CREATE TABLE events (id int, tenant_id int, at date, PRIMARY KEY (at, id)) PARTITION BY RANGE (at);
+CREATE TABLE events (id int, tenant_id int, at date) PARTITION BY RANGE (at);
 CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
 CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM ('2026-02-01') TO ('2026-03-01') PARTITION BY HASH (tenant_id);
 CREATE TABLE events_2a PARTITION OF events_2 FOR VALUES WITH (MODULUS 2, REMAINDER 0);
@@ -38,10 +38,8 @@ CREATE TABLE events_5 (id int NOT NULL, tenant_id int NOT NULL, at date NOT NULL
 CREATE TABLE events_5a PARTITION OF events_5 DEFAULT;
 ALTER TABLE events ATTACH PARTITION events_5 FOR VALUES FROM ('2026-05-01') TO ('2026-06-01');
 CREATE TABLE events_5b PARTITION OF events_5 FOR VALUES IN (7);
-CREATE SCHEMA tenant_parts_more CREATE TABLE events_6 PARTITION OF tenant_parts.events FOR VALUES FROM ('2026-06-01') TO ('2026-07-01');
 RESET ROLE;
-CREATE SCHEMA tenant_parts_more CREATE TABLE events_6 PARTITION OF tenant_parts.events FOR VALUES FROM ('2026-06-01') TO ('2026-07-01');
--- by somebody who is nobody to the extension, through his own trigger-free session
+CREATE SCHEMA tenant_parts_more AUTHORIZATION tenant_parts_owner CREATE TABLE events_6 PARTITION OF tenant_parts.events FOR VALUES FROM ('2026-06-01') TO ('2026-07-01');
 SELECT c.relname, c.relrowsecurity, c.relforcerowsecurity,
 	(SELECT count(*) FROM pg_policy p WHERE p.polrelid = c.oid) AS policies,
 	(SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d WHERE d.adrelid = c.oid) AS "default"
@@ -63,6 +61,8 @@ SELECT count(*) FILTER (WHERE tenant_id <> 1) AS foreign_rows, count(*) FROM eve
 SELECT count(*) FILTER (WHERE tenant_id <> 1) AS foreign_rows, count(*) FROM events_4;
 SELECT rowkeeper.tenant_set(7);
 -- pruned by the claim
+SET LOCAL enable_bitmapscan = off;
+SET LOCAL enable_indexscan = off;
 EXPLAIN (COSTS off) SELECT * FROM events_5;
 COMMIT;
 RESET ROLE;
