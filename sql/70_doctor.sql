@@ -140,7 +140,7 @@ AS $$
 	SELECT f.feature, f.check_name, f.level, f.object, f.detail, f.remedy
 	FROM rowkeeper._findings f
 	WHERE ($1 IS NULL OR f.schema = $1) AND ($2 IS NULL OR f.feature = $2)
-	ORDER BY array_position('{error,warning,info}', f.level), f.feature, f.check_name, f.object
+	ORDER BY array_position('{error,warning,info}', f.level), f.feature, f.check_name, f.object, f.detail
 $$;
 COMMENT ON FUNCTION rowkeeper.doctor(name, text) IS
 'What is wrong with the features, of one schema or (NULL) all, of one feature or (NULL) all: level is error, warning or info; remedy is SQL that mends it. Of tables that the caller may SELECT or owns, and of what concerns no table.';
