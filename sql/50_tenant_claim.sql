@@ -138,3 +138,8 @@ CREATE FUNCTION rowkeeper._bypassing() RETURNS boolean
     LANGUAGE c STABLE PARALLEL SAFE LEAKPROOF AS 'MODULE_PATHNAME', 'rowkeeper_bypassing';
 COMMENT ON FUNCTION rowkeeper._bypassing() IS
     'whether this transaction is past the isolation of tenants';
+
+CREATE FUNCTION rowkeeper._tenant_claim() RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE LEAKPROOF AS 'MODULE_PATHNAME', 'rowkeeper_tenant_claim';
+COMMENT ON FUNCTION rowkeeper._tenant_claim() IS
+    'the tenant that this transaction acts for, or null; for the audit log';

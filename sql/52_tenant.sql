@@ -20,6 +20,11 @@ CREATE FUNCTION rowkeeper._tenant_truncate() RETURNS trigger
 COMMENT ON FUNCTION rowkeeper._tenant_truncate() IS
     'statement trigger: refuses TRUNCATE to who is held to the policies; its argument is what tenant() was told';
 
+CREATE FUNCTION rowkeeper.tenant_fk(child regclass, parent regclass) RETURNS SETOF text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rowkeeper_tenant_fk';
+COMMENT ON FUNCTION rowkeeper.tenant_fk(regclass, regclass) IS
+    'foreign keys between two isolated tables with the tenant in them, so that no row points to another tenant''s; on a large table call it again to validate';
+
 CREATE FUNCTION rowkeeper.tenant_role(role name, trust text) RETURNS SETOF text
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rowkeeper_tenant_role';
 COMMENT ON FUNCTION rowkeeper.tenant_role(name, text) IS
@@ -49,6 +54,26 @@ REVOKE ALL ON FUNCTION rowkeeper._tenant_policy(oid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION rowkeeper._tenant_policy(oid) TO PUBLIC;
 COMMENT ON FUNCTION rowkeeper._tenant_policy(oid) IS
     'which columns a policy''s expressions read, whether they call what is volatile or not parallel safe; for doctor()';
+
+-- The audit log shows entries of such a table to its tenants: where the policies
+-- are ours alone, by tenant alone, and entries say whose row they are of.
+CREATE FUNCTION rowkeeper._tenant_limits(relation regclass) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT EXISTS (SELECT FROM pg_trigger t,
+			CAST(convert_from(substring(t.tgargs, 1, octet_length(t.tgargs) - 1), getdatabaseencoding()) AS jsonb) o
+		WHERE t.tgrelid = $1 AND t.tgname = 'rowkeeper_tenant'
+			AND t.tgfoid = 'rowkeeper._tenant_truncate()'::regprocedure
+			AND o ->> 'user' IS NULL AND NOT (o ->> 'shared')::boolean
+			AND o ->> 'tenant' = rowkeeper._changes_options($1, 'audit') ->> 'tenant')
+		AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = $1
+			AND p.polname <> ALL ('{rowkeeper_tenant,rowkeeper_tenant_guard,rowkeeper_tenant_bypass}'))
+$$;
+REVOKE ALL ON FUNCTION rowkeeper._tenant_limits(regclass) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION rowkeeper._tenant_limits(regclass) TO PUBLIC;
+COMMENT ON FUNCTION rowkeeper._tenant_limits(regclass) IS
+    'whether a reader whom row security holds sees exactly his tenant''s rows; for the audit log';
 
 -- Protected tables that the reader may SELECT or owns, of partitioned ones the
 -- root. The trigger's argument is bytes with a zero at the end.
@@ -312,6 +337,14 @@ FROM rowkeeper._tenant_columns k
 	JOIN pg_catalog.pg_constraint f ON f.conrelid = k.root AND f.contype = 'f' AND f.conparentid = 0
 	JOIN rowkeeper._tenant_columns p ON p.root = f.confrelid AND p.claim = 'tenant'
 WHERE k.claim = 'tenant' AND NOT k.attnum = ANY (f.conkey)
+UNION ALL
+SELECT 'foreign_key', 'warning', k.table_schema, k.full_name,
+	pg_catalog.format('foreign key %I to %s is not validated', f.conname, p.full_name),
+	pg_catalog.format('SELECT rowkeeper.tenant_fk(%L, %L)', k.full_name, p.full_name)
+FROM rowkeeper._tenant_columns k
+	JOIN pg_catalog.pg_constraint f ON f.conrelid = k.root AND f.contype = 'f' AND f.conparentid = 0
+	JOIN rowkeeper._tenant_columns p ON p.root = f.confrelid AND p.claim = 'tenant'
+WHERE k.claim = 'tenant' AND k.attnum = ANY (f.conkey) AND NOT f.convalidated
 UNION ALL
 SELECT 'policy_function', 'warning', t.table_schema, t.full_name,
 	pg_catalog.format('policy %I calls what is %s', p.polname,

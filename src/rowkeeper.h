@@ -293,11 +293,13 @@ typedef struct RkEventListener
 	void		(*readers_altered) (void);	/* grants or policies, of any
 											 * table */
 	void		(*tenants_bypassed) (const char *reason);	/* before it holds */
+	void		(*tenants_isolated) (Oid root, const char *column);
 } RkEventListener;
 
 extern void rk_events_listen(const RkEventListener *listener);
 extern List *rk_relations_reached(Oid relid);
-extern void rk_bypass_record(const char *reason);
+extern void rk_tell_bypassed(const char *reason);
+extern void rk_tell_isolated(Oid root, const char *column);
 
 /* core/leave.c: taking features away */
 typedef struct RkFeature

@@ -64,6 +64,7 @@ extern void rk_audit_leaves_init(void); /* registers the tasks */
 #define RK_LOG_ATTACH 'a'
 #define RK_LOG_ALTER 'l'
 #define RK_LOG_DISABLE 'o'
+#define RK_LOG_BYPASS 'y'
 #define RK_LOG_WHO 'w'
 #define RK_LOG_KEY_LINK 'k'
 

@@ -544,6 +544,29 @@ trigger_dropped(const RkDrop *drop)
 							  rk_audit_detail("command", drop->tag, NULL));
 }
 
+/* ---- tenants ---- */
+
+/* An entry of no table: who goes past isolation, and why. */
+static void
+tenants_bypassed(const char *reason)
+{
+	if (OidIsValid(rk_audit_log_relation("log")))
+		(void) write_event(0, rk_audit_class_find(NULL), RK_LOG_BYPASS,
+						   rk_audit_detail("reason", reason, NULL));
+}
+
+/* Entries say whose row they are of by the column that isolates the table. */
+static void
+tenants_isolated(Oid root, const char *column)
+{
+	RkAuditOptions *options = rk_audit_options_of(root);
+
+	if (options == NULL || (options->tenant != NULL && strcmp(options->tenant, column) == 0))
+		return;
+	options->tenant = pstrdup(column);
+	rk_audit_options_store(root, options);
+}
+
 void
 rk_audit_ddl_init(void)
 {
@@ -553,7 +576,9 @@ rk_audit_ddl_init(void)
 		.trigger_created = trigger_created,
 		.relation_dropped = relation_dropped,
 		.trigger_dropped = trigger_dropped,
-		.relation_rewritten = relation_rewritten
+		.relation_rewritten = relation_rewritten,
+		.tenants_bypassed = tenants_bypassed,
+		.tenants_isolated = tenants_isolated
 	};
 
 	rk_events_listen(&listener);

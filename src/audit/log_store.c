@@ -36,14 +36,14 @@
  * (to_id IS NULL), which alone knows the relation, and one row for each name
  * it ever had.
  */
-#define ENTRIES_SELECT \
+#define ENTRIES_SELECT(old_data, new_data, tenant) \
 	"SELECT e.id, e.changed_at, e.txid, t.table_schema, t.table_name, c.relation, " \
 	"  CASE e.action WHEN 'I' THEN 'INSERT' WHEN 'U' THEN 'UPDATE' WHEN 'D' THEN 'DELETE' " \
 	"    WHEN 'T' THEN 'TRUNCATE' WHEN 'B' THEN 'BASELINE' WHEN 'S' THEN 'SOFT DELETE' " \
 	"    WHEN 'R' THEN 'RESTORE' WHEN 'x' THEN 'DROP' WHEN 'd' THEN 'DETACH' WHEN 'a' THEN 'ATTACH' " \
 	"    WHEN 'l' THEN 'ALTER' WHEN 'o' THEN 'DISABLE' WHEN 'y' THEN 'BYPASS' WHEN 'e' THEN 'ERASE' " \
 	"    ELSE e.action::text END AS action, " \
-	"  e.record_id, e.old_data, e.new_data, " \
+	"  e.record_id, " old_data " AS old_data, " new_data " AS new_data, " \
 	"  CASE WHEN e.old_data IS NOT NULL AND e.new_data IS NOT NULL THEN ARRAY(SELECT n.key FROM pg_catalog.jsonb_each(e.new_data) n " \
 	"    WHERE n.value IS DISTINCT FROM e.old_data -> n.key) END AS changed_fields, " \
 	"  w.new_data ->> 'actor' AS actor, w.new_data ->> 'actor_source' AS actor_source, " \
@@ -52,7 +52,7 @@
 	"  w.new_data ->> 'application_name' AS application_name, " \
 	"  CASE WHEN e.detail IS NULL THEN w.new_data -> 'context' " \
 	"    ELSE coalesce(w.new_data -> 'context', '{}') || e.detail END AS context, " \
-	"  e.tenant "
+	"  " tenant " AS tenant "
 
 #define ENTRIES_FROM \
 	"FROM rowkeeper_log.log e " \
@@ -71,22 +71,39 @@
  */
 #define ENTRIES_SQL \
 	"CREATE VIEW rowkeeper_log.entries WITH (security_invoker = true) AS " \
-	ENTRIES_SELECT ", e.new_tenant, e.table_id " ENTRIES_FROM
+	ENTRIES_SELECT("e.old_data", "e.new_data", "e.tenant") ", e.new_tenant, e.table_id " ENTRIES_FROM
+
+#define OWNS_LOG \
+	"pg_catalog.pg_has_role((SELECT l.relowner FROM pg_catalog.pg_class l " \
+	"  WHERE l.oid = 'rowkeeper_log.log'::regclass), 'USAGE')"
+
+/* Tables of which a reader sees his tenant's rows only, and so their entries. */
+#define TENANT_TABLES \
+	"ARRAY(SELECT r.table_id FROM rowkeeper_log.tables r WHERE r.to_id IS NULL AND NOT " OWNS_LOG \
+	"  AND pg_catalog.has_table_privilege(r.relation, 'SELECT') " \
+	"  AND pg_catalog.row_security_active(r.relation) AND rowkeeper._tenant_limits(r.relation) " \
+	"  AND NOT rowkeeper._bypassing())"
+#define TENANT "(SELECT rowkeeper._tenant_claim())"
 
 /*
- * The array of readable tables is computed once a query and stays an index
+ * The arrays of readable tables are computed once a query and stay an index
  * condition. relation is null once a table is dropped: then only the log's
- * owner reads its entries.
+ * owner reads its entries; so he does those of no table, number 0. Of a row
+ * that changed its tenant each of both sees his half.
  */
 #define AUDIT_LOG_SQL \
 	"CREATE VIEW rowkeeper.audit_log WITH (security_barrier = true) AS " \
-	ENTRIES_SELECT ENTRIES_FROM \
+	ENTRIES_SELECT( \
+		"CASE WHEN e.new_tenant IS NULL OR NOT e.table_id = ANY (" TENANT_TABLES ") OR e.tenant = " TENANT " THEN e.old_data END", \
+		"CASE WHEN e.new_tenant IS NULL OR NOT e.table_id = ANY (" TENANT_TABLES ") OR e.new_tenant = " TENANT " THEN e.new_data END", \
+		"CASE WHEN e.new_tenant IS NULL OR NOT e.table_id = ANY (" TENANT_TABLES ") THEN e.tenant ELSE " TENANT " END") \
+	ENTRIES_FROM \
 	"AND e.table_id = ANY (ARRAY(" \
 	"  SELECT r.table_id FROM rowkeeper_log.tables r WHERE r.to_id IS NULL " \
-	"    AND (pg_catalog.pg_has_role((SELECT l.relowner FROM pg_catalog.pg_class l " \
-	"        WHERE l.oid = 'rowkeeper_log.log'::regclass), 'USAGE') " \
-	"      OR (pg_catalog.has_table_privilege(r.relation, 'SELECT') " \
-	"        AND NOT pg_catalog.row_security_active(r.relation)))))"
+	"    AND (" OWNS_LOG " OR (pg_catalog.has_table_privilege(r.relation, 'SELECT') " \
+	"      AND (NOT pg_catalog.row_security_active(r.relation) OR rowkeeper._tenant_limits(r.relation)))) " \
+	"  UNION ALL SELECT 0 WHERE " OWNS_LOG ")) " \
+	"AND (NOT e.table_id = ANY (" TENANT_TABLES ") OR e.tenant = " TENANT " OR e.new_tenant = " TENANT ")"
 
 typedef struct StoreObject
 {

@@ -228,9 +228,16 @@ rowkeeper_on_drop(PG_FUNCTION_ARGS)
 
 /* A transaction is about to go past the isolation of tenants. */
 void
-rk_bypass_record(const char *reason)
+rk_tell_bypassed(const char *reason)
 {
 	tell_listeners(tenants_bypassed, reason);
+}
+
+/* A table is isolated by the tenant in this column. */
+void
+rk_tell_isolated(Oid root, const char *column)
+{
+	tell_listeners(tenants_isolated, root, column);
 }
 
 /*

@@ -57,6 +57,7 @@ PG_FUNCTION_INFO_V1(rowkeeper_tenant_text);
 PG_FUNCTION_INFO_V1(rowkeeper_user_id);
 PG_FUNCTION_INFO_V1(rowkeeper_user_uuid);
 PG_FUNCTION_INFO_V1(rowkeeper_user_text);
+PG_FUNCTION_INFO_V1(rowkeeper_tenant_claim);
 
 /* ---- parsing ---- */
 
@@ -435,6 +436,22 @@ Datum
 rowkeeper_user_text(PG_FUNCTION_ARGS)
 {
 	return return_text(fcinfo, get_user());
+}
+
+/*
+ * rowkeeper._tenant_claim() returns text: the tenant as a column of its type
+ * would be written out, NULL where none is set, for what is to be silent.
+ */
+Datum
+rowkeeper_tenant_claim(PG_FUNCTION_ARGS)
+{
+	const RkClaim *claim = rk_tenant_claim();
+
+	if (claim == NULL)
+		PG_RETURN_NULL();
+	if (claim->is_uuid)
+		PG_RETURN_TEXT_P(cstring_to_text(DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&claim->uuid)))));
+	return return_text(fcinfo, claim);
 }
 
 /* ---- start ---- */

@@ -103,20 +103,22 @@ rk_tenant_check_columns(Oid root, const RkTenantOptions *options)
 
 /* ---- rows ---- */
 
-static int64
-count_rows(Oid root, const char *sql)
+/* The count that a query of ours gives, as a role. */
+int64
+rk_tenant_count(Oid role, const char *sql)
 {
 	bool		isnull;
 
-	return DatumGetInt64(rk_fetch(rk_tenant_owner_of(root), sql, 0, NULL, NULL, NULL, &isnull));
+	return DatumGetInt64(rk_fetch(role, sql, 0, NULL, NULL, NULL, &isnull));
 }
 
 /* More rows than a call may look at? Counts no further than that. */
-static bool
-is_large(Oid root)
+bool
+rk_tenant_is_large(Oid relid)
 {
-	return count_rows(root, psprintf("SELECT count(*) FROM (SELECT FROM %s LIMIT %d) rows",
-									 rk_relation_name(root), rk_inline_rows + 1)) > rk_inline_rows;
+	return rk_tenant_count(rk_tenant_owner_of(relid),
+						   psprintf("SELECT count(*) FROM (SELECT FROM %s LIMIT " INT64_FORMAT ") rows",
+									rk_relation_name(relid), (int64) rk_inline_rows + 1)) > rk_inline_rows;
 }
 
 /* Whether a validated check constraint says that a column is not null. */
@@ -162,7 +164,8 @@ plan_not_null(Obstacles *obstacles, Oid root, const char *name, bool large)
 									 table, quote_identifier(constraint)));
 		return;
 	}
-	nulls = count_rows(root, psprintf("SELECT count(*) FROM %s WHERE %s IS NULL", table, column));
+	nulls = rk_tenant_count(rk_tenant_owner_of(root),
+							psprintf("SELECT count(*) FROM %s WHERE %s IS NULL", table, column));
 	if (nulls == 0)
 		return;
 	add_line(&obstacles->found,
@@ -365,7 +368,7 @@ rk_tenant_prepare_columns(FunctionCallInfo fcinfo, Oid root, const RkTenantOptio
 {
 	if (!is_ready(root, options))
 	{
-		check_obstacles(root, options, is_large(root));
+		check_obstacles(root, options, rk_tenant_is_large(root));
 		for (RkClaimKind kind = 0; kind < RK_CLAIM_KINDS; kind++)
 			if (options->by[kind] != NULL && !may_be_null(options, kind))
 				set_not_null(fcinfo, root, options->by[kind]);

@@ -257,6 +257,8 @@ protect_tree(FunctionCallInfo fcinfo, Oid root, const RkTenantOptions *before,
 	/* the partitions first: who may read them directly must not, meanwhile */
 	for (int i = list_length(tree) - 1; i >= 0; i--)
 		(void) rk_tenant_protect(fcinfo, list_nth_oid(tree, i), options);
+	if (options->by[RK_CLAIM_TENANT] != NULL)
+		rk_tell_isolated(root, options->by[RK_CLAIM_TENANT]);
 }
 
 static void

@@ -52,6 +52,9 @@ extern void rk_tenant_prepare_columns(FunctionCallInfo fcinfo, Oid root, const R
 extern bool rk_tenant_default_ensure(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options);
 extern void rk_tenant_default_drop(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options, RkClaimKind kind);
 
+extern bool rk_tenant_is_large(Oid relid);
+extern int64 rk_tenant_count(Oid role, const char *sql);
+
 /* enable.c: tenant(), tenant_off() */
 extern void rk_tenant_enable_init(void);
 extern List *rk_tenant_tables(void);

@@ -165,7 +165,7 @@ rowkeeper_tenant_bypass(PG_FUNCTION_ARGS)
 	ereport(LOG,
 			(errmsg("role \"%s\" bypasses the isolation of tenants: %s",
 					GetUserNameFromId(GetOuterUserId(), false), reason)));
-	rk_bypass_record(reason);
+	rk_tell_bypassed(reason);
 	rk_tenant_bypass_begin(reason);
 	PG_RETURN_TEXT_P(cstring_to_text(reason));
 }
