@@ -87,6 +87,10 @@ typedef struct RkWho
 	uint32		hash;			/* of all of the above */
 } RkWho;
 
+/* The user that the transaction acts for, or NULL; by a token: is_signed. */
+typedef const char *(*RkWhoClaim) (bool *is_signed);
+
+extern RkWhoClaim rk_who_claim; /* NULL: no feature has such claims */
 extern void rk_who_init(void);
 extern const RkWho *rk_who_current(void);
 extern bool rk_is_within_transaction(void);

@@ -325,6 +325,18 @@ rk_user_claim(void)
 	return signed_or_set(rk_token_user(), user_setting.claim, "user");
 }
 
+/* The user as the actor. */
+static const char *
+claimed_actor(bool *is_signed)
+{
+	const RkClaim *claim = valid_claim(rk_token_user());
+
+	*is_signed = claim != NULL;
+	if (claim == NULL)
+		claim = valid_claim(user_setting.claim);
+	return claim == NULL ? NULL : claim->text;
+}
+
 /* An error rather than no rows: "UPDATE 0" in a migration goes unnoticed. */
 void
 rk_claim_missing(const char *what, const char *setter)
@@ -464,6 +476,7 @@ rk_tenant_init(void)
 	rk_token_key_init();
 	rk_tenant_enable_init();
 	rk_tenant_ddl_init();
+	rk_who_claim = claimed_actor;
 }
 
 void

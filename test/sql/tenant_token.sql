@@ -121,6 +121,12 @@ BEGIN;
 SELECT rowkeeper.tenant_set(7), rowkeeper.tenant_set_signed(:'token'), rowkeeper.tenant_id();
 SELECT rowkeeper.tenant_set(8), rowkeeper.tenant_id();
 ROLLBACK;
+-- the actor: what a token says, then set_context(), then what is claimed
+BEGIN;
+SELECT rowkeeper.user_set('claimed'), rowkeeper.actor();
+SELECT rowkeeper.set_context('said'), rowkeeper.actor();
+SELECT rowkeeper.user_set(NULL::text), rowkeeper.tenant_set_signed(:'token'), rowkeeper.actor();
+ROLLBACK;
 -- several keys, each with its time and its names for the claims
 SELECT rowkeeper.tenant_key_add('app', repeat('a', 40)::bytea, tenant_claim => 'app_metadata.tenant_id', user_claim => 'app_metadata.user', audience => 'authenticated');
 SELECT rowkeeper.tenant_key_add('old', repeat('o', 32)::bytea, not_after => '2026-01-01');
