@@ -22,6 +22,7 @@
 #include "access/parallel.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -46,6 +47,8 @@ static ClaimSetting user_setting = {.name = "rowkeeper.user_claim",.setter = "ro
 
 /* Set: the transaction is past the isolation of tenants; its value says why. */
 static ClaimSetting bypass_setting = {.name = "rowkeeper.bypass",.setter = "rowkeeper.tenant_bypass(...)"};
+
+RkStanding	rk_standing_now;
 
 static const char *pending = NULL;	/* what our setter is setting just now */
 
@@ -174,18 +177,21 @@ static void
 assign_tenant(const char *newval, void *extra)
 {
 	tenant_setting.claim = extra;
+	rk_claims_changed();
 }
 
 static void
 assign_user(const char *newval, void *extra)
 {
 	user_setting.claim = extra;
+	rk_claims_changed();
 }
 
 static void
 assign_bypass(const char *newval, void *extra)
 {
 	bypass_setting.claim = extra;
+	rk_claims_changed();
 }
 
 /* ---- setting ---- */
@@ -290,13 +296,6 @@ valid_claim(const RkClaim *claim)
 		(claim->inherited || claim->transaction == rk_local_transaction(MyProc)) ? claim : NULL;
 }
 
-/* Whether this transaction is past the isolation of tenants. */
-bool
-rk_tenant_bypassing(void)
-{
-	return valid_claim(bypass_setting.claim) != NULL;
-}
-
 /* What a token says goes before what was set; that both differ is an attack. */
 static const RkClaim *
 signed_or_set(const RkClaim *of_token, const RkClaim *set, const char *what)
@@ -311,18 +310,20 @@ signed_or_set(const RkClaim *of_token, const RkClaim *set, const char *what)
 	return of_token != NULL ? of_token : set;
 }
 
-/* The tenant that this transaction acts for, or NULL. */
-const RkClaim *
-rk_tenant_claim(void)
+void
+rk_standing_find(void)
 {
-	return signed_or_set(rk_token_tenant(), tenant_setting.claim, "tenant");
+	rk_standing_now.bypassing = valid_claim(bypass_setting.claim) != NULL;
+	rk_standing_now.tenant = signed_or_set(rk_token_tenant(), tenant_setting.claim, "tenant");
+	rk_standing_now.user = signed_or_set(rk_token_user(), user_setting.claim, "user");
+	rk_standing_now.transaction = rk_local_transaction(MyProc);
 }
 
-/* The user that this transaction acts for, or NULL. */
-const RkClaim *
-rk_user_claim(void)
+/* A setting has changed, or has come back to what it was. */
+void
+rk_claims_changed(void)
 {
-	return signed_or_set(rk_token_user(), user_setting.claim, "user");
+	memset(&rk_standing_now, 0, sizeof(rk_standing_now));
 }
 
 /* The user as the actor. */
@@ -351,7 +352,7 @@ rk_claim_missing(const char *what, const char *setter)
 static const RkClaim *
 get_claim(const RkClaim *claim, const char *what, const ClaimSetting *setting)
 {
-	if (claim == NULL && rk_tenant_strict && !rk_tenant_bypassing())
+	if (claim == NULL && rk_tenant_strict && !rk_standing()->bypassing)
 		rk_claim_missing(what, setting->setter);
 	return claim;
 }
@@ -359,13 +360,13 @@ get_claim(const RkClaim *claim, const char *what, const ClaimSetting *setting)
 static const RkClaim *
 get_tenant(void)
 {
-	return get_claim(rk_tenant_claim(), "tenant", &tenant_setting);
+	return get_claim(rk_standing()->tenant, "tenant", &tenant_setting);
 }
 
 static const RkClaim *
 get_user(void)
 {
-	return get_claim(rk_user_claim(), "user", &user_setting);
+	return get_claim(rk_standing()->user, "user", &user_setting);
 }
 
 RK_NORETURN static void
@@ -457,7 +458,7 @@ rowkeeper_user_text(PG_FUNCTION_ARGS)
 Datum
 rowkeeper_tenant_claim(PG_FUNCTION_ARGS)
 {
-	const RkClaim *claim = rk_tenant_claim();
+	const RkClaim *claim = rk_standing()->tenant;
 
 	if (claim == NULL)
 		PG_RETURN_NULL();

@@ -25,26 +25,17 @@ PG_FUNCTION_INFO_V1(rowkeeper_user_guard_text);
 PG_FUNCTION_INFO_V1(rowkeeper_tenant_guard_support);
 PG_FUNCTION_INFO_V1(rowkeeper_bypassing);
 
-/*
- * Whether a row passes whatever it holds (a bypass) or none does (no claim);
- * else *claim is what to compare with.
- */
-static inline bool
-is_decided(const RkClaim *claim, const char *what, const char *setter, bool *passes)
-{
-	*passes = rk_tenant_bypassing();
-	if (*passes)
-		return true;
-	if (claim == NULL && rk_tenant_strict)
-		rk_claim_missing(what, setter);
-	return claim == NULL;
-}
-
-#define RETURN_IF_DECIDED(kind, claim) \
+/* What a claim decides before the row is looked at; else it is compared. */
+#define RETURN_IF_DECIDED(kind, standing) \
 	do { \
-		bool		passes; \
-		if (is_decided(claim, #kind, "rowkeeper." #kind "_set(...)", &passes)) \
-			PG_RETURN_BOOL(passes); \
+		if (unlikely((standing)->bypassing)) \
+			PG_RETURN_BOOL(true); \
+		if (unlikely((standing)->kind == NULL)) \
+		{ \
+			if (rk_tenant_strict) \
+				rk_claim_missing(#kind, "rowkeeper." #kind "_set(...)"); \
+			PG_RETURN_BOOL(false); \
+		} \
 		if (PG_ARGISNULL(0)) \
 			PG_RETURN_BOOL(false); \
 	} while (0)
@@ -79,46 +70,46 @@ is_text_of(const RkClaim *claim, text *value)
 Datum \
 rowkeeper_##kind##_guard_int2(PG_FUNCTION_ARGS) \
 { \
-	const RkClaim *claim = rk_##kind##_claim(); \
+	const RkStanding *standing = rk_standing(); \
 \
-	RETURN_IF_DECIDED(kind, claim); \
-	PG_RETURN_BOOL(is_number_of(claim, PG_GETARG_INT16(0))); \
+	RETURN_IF_DECIDED(kind, standing); \
+	PG_RETURN_BOOL(is_number_of(standing->kind, PG_GETARG_INT16(0))); \
 } \
 \
 Datum \
 rowkeeper_##kind##_guard_int4(PG_FUNCTION_ARGS) \
 { \
-	const RkClaim *claim = rk_##kind##_claim(); \
+	const RkStanding *standing = rk_standing(); \
 \
-	RETURN_IF_DECIDED(kind, claim); \
-	PG_RETURN_BOOL(is_number_of(claim, PG_GETARG_INT32(0))); \
+	RETURN_IF_DECIDED(kind, standing); \
+	PG_RETURN_BOOL(is_number_of(standing->kind, PG_GETARG_INT32(0))); \
 } \
 \
 Datum \
 rowkeeper_##kind##_guard_int8(PG_FUNCTION_ARGS) \
 { \
-	const RkClaim *claim = rk_##kind##_claim(); \
+	const RkStanding *standing = rk_standing(); \
 \
-	RETURN_IF_DECIDED(kind, claim); \
-	PG_RETURN_BOOL(is_number_of(claim, PG_GETARG_INT64(0))); \
+	RETURN_IF_DECIDED(kind, standing); \
+	PG_RETURN_BOOL(is_number_of(standing->kind, PG_GETARG_INT64(0))); \
 } \
 \
 Datum \
 rowkeeper_##kind##_guard_uuid(PG_FUNCTION_ARGS) \
 { \
-	const RkClaim *claim = rk_##kind##_claim(); \
+	const RkStanding *standing = rk_standing(); \
 \
-	RETURN_IF_DECIDED(kind, claim); \
-	PG_RETURN_BOOL(is_uuid_of(claim, PG_GETARG_UUID_P(0))); \
+	RETURN_IF_DECIDED(kind, standing); \
+	PG_RETURN_BOOL(is_uuid_of(standing->kind, PG_GETARG_UUID_P(0))); \
 } \
 \
 Datum \
 rowkeeper_##kind##_guard_text(PG_FUNCTION_ARGS) \
 { \
-	const RkClaim *claim = rk_##kind##_claim(); \
+	const RkStanding *standing = rk_standing(); \
 \
-	RETURN_IF_DECIDED(kind, claim); \
-	PG_RETURN_BOOL(is_text_of(claim, PG_GETARG_TEXT_PP(0))); \
+	RETURN_IF_DECIDED(kind, standing); \
+	PG_RETURN_BOOL(is_text_of(standing->kind, PG_GETARG_TEXT_PP(0))); \
 } \
 extern int	no_such_variable
 
@@ -132,7 +123,7 @@ GUARDS(user);
 Datum
 rowkeeper_bypassing(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(rk_tenant_bypassing());
+	PG_RETURN_BOOL(rk_standing()->bypassing);
 }
 
 /* Support function of the guard: it filters nothing that the policy beside it leaves. */

@@ -458,7 +458,7 @@ rowkeeper_tenant_truncate(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" must be fired by TRUNCATE", "_tenant_truncate")));
 	relid = RelationGetRelid(trigger->tg_relation);
-	if (!rk_is_relation_owner(relid, GetUserId()) && !rk_tenant_bypassing() &&
+	if (!rk_is_relation_owner(relid, GetUserId()) && !rk_standing()->bypassing &&
 		check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -30,13 +30,36 @@ typedef struct RkClaim
 } RkClaim;
 
 /* claim.c: the guarded settings, and who may read and set them */
+
+/*
+ * What holds for this transaction, worked out when it is first asked for and
+ * again after any change: policies ask for every row.
+ */
+typedef struct RkStanding
+{
+	LocalTransactionId transaction; /* of which this holds; invalid: of none */
+	bool		bypassing;
+	const RkClaim *tenant;		/* NULL: none */
+	const RkClaim *user;
+} RkStanding;
+
+extern RkStanding rk_standing_now;
+
+extern void rk_standing_find(void);
+
+static inline const RkStanding *
+rk_standing(void)
+{
+	if (unlikely(rk_standing_now.transaction != rk_local_transaction(MyProc)))
+		rk_standing_find();
+	return &rk_standing_now;
+}
+
+extern void rk_claims_changed(void);
 extern void rk_claim_init(void);
-extern const RkClaim *rk_tenant_claim(void);
-extern const RkClaim *rk_user_claim(void);
 extern Size rk_claim_size(const char *value);
 extern void rk_claim_fill(RkClaim *claim, const char *value);
 extern void rk_claim_check_lasting(const char *what);
-extern bool rk_tenant_bypassing(void);
 extern void rk_tenant_bypass_begin(const char *reason);
 extern bool rk_tenant_strict;
 RK_NORETURN extern void rk_claim_missing(const char *what, const char *setter);

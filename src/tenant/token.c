@@ -578,6 +578,7 @@ static void
 assign_token(const char *newval, void *extra)
 {
 	token = extra;
+	rk_claims_changed();
 }
 
 const RkClaim *

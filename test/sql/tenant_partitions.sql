@@ -85,6 +85,36 @@ SET rowkeeper.inline_rows = 1;
 SELECT rowkeeper.tenant('big');
 \set VERBOSITY terse
 RESET rowkeeper.inline_rows;
+-- hash partitions are pruned by the claim, an order by the rest of an index is kept
+CREATE TABLE hashed (tenant_id int, at date) PARTITION BY HASH (tenant_id);
+CREATE TABLE hashed_0 PARTITION OF hashed FOR VALUES WITH (MODULUS 4, REMAINDER 0);
+CREATE TABLE hashed_1 PARTITION OF hashed FOR VALUES WITH (MODULUS 4, REMAINDER 1);
+CREATE TABLE hashed_2 PARTITION OF hashed FOR VALUES WITH (MODULUS 4, REMAINDER 2);
+CREATE TABLE hashed_3 PARTITION OF hashed FOR VALUES WITH (MODULUS 4, REMAINDER 3);
+SELECT count(*) > 20 FROM rowkeeper.tenant('hashed');
+CREATE TABLE ordered (tenant_id int NOT NULL, at date);
+CREATE INDEX ON ordered (tenant_id, at);
+INSERT INTO ordered SELECT i % 10, date '2026-01-01' + i FROM generate_series(1, 1000) i;
+SELECT count(*) FROM rowkeeper.tenant('ordered');
+GRANT SELECT ON hashed, ordered TO tenant_parts_app;
+ANALYZE ordered;
+CREATE FUNCTION pg_temp.estimate(query text) RETURNS numeric LANGUAGE plpgsql AS $$
+DECLARE plan json;
+BEGIN EXECUTE 'EXPLAIN (FORMAT json) ' || query INTO plan; RETURN plan -> 0 -> 'Plan' ->> 'Plan Rows'; END$$;
+SET ROLE tenant_parts_app;
+BEGIN;
+SELECT rowkeeper.tenant_set(1);
+SET LOCAL enable_bitmapscan = off;
+SET LOCAL enable_indexscan = off;
+EXPLAIN (COSTS off) SELECT * FROM hashed;
+SET LOCAL enable_indexscan = on;
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_indexonlyscan = off;
+EXPLAIN (COSTS off) SELECT * FROM ordered ORDER BY at LIMIT 10;
+-- and the estimate is that of the comparison alone
+SELECT pg_temp.estimate('SELECT * FROM ordered') BETWEEN 80 AND 120;
+COMMIT;
+RESET ROLE;
 -- off, everywhere
 SELECT count(*) > 20 FROM rowkeeper.tenant_off('events');
 SELECT count(*) FROM pg_policy p JOIN pg_class c ON c.oid = polrelid WHERE relname ~ '^events' AND relname <> 'events_4';
