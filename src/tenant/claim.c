@@ -73,7 +73,7 @@ parse_number(const char *text, int64 *number)
 
 	errno = 0;
 	*number = strtoll(text, &end, 10);
-	if (errno != 0 || end == text || *end != '\0')
+	if (errno != 0 || end == text ||*end != '\0')
 		return false;
 	pg_lltoa(*number, canonical);
 	return strcmp(canonical, text) == 0;

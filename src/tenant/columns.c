@@ -251,7 +251,7 @@ plan_index(Obstacles *obstacles, Oid root, const char *column)
 	foreach(lc, rk_relation_tree(root, AccessShareLock))
 		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION &&
 			!has_leading_index(lfirst_oid(lc), column))
-			add_step(obstacles, create_index_sql(lfirst_oid(lc), column, true));
+		add_step(obstacles, create_index_sql(lfirst_oid(lc), column, true));
 	if (get_rel_relkind(root) == RELKIND_PARTITIONED_TABLE)
 		add_step(obstacles, create_index_sql(root, column, false));
 }
@@ -266,8 +266,8 @@ current_default(Oid relid, const char *column)
 	Datum		values[2] = {ObjectIdGetDatum(relid), Int16GetDatum(get_attnum(relid, column))};
 	bool		isnull;
 	Datum		stored = rk_fetch(rk_tenant_owner_of(relid),
-								"SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = $1 AND adnum = $2",
-								2, types, values, NULL, &isnull);
+								  "SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = $1 AND adnum = $2",
+								  2, types, values, NULL, &isnull);
 
 	return isnull ? NULL : TextDatumGetCString(stored);
 }

@@ -69,7 +69,7 @@ follow_partitions(Oid relid)
 		return;
 	foreach(lc, rk_relation_tree(root, NoLock))
 		if (lfirst_oid(lc) != root && rk_tenant_options_of(lfirst_oid(lc)) == NULL)
-			protect_partition(root, lfirst_oid(lc), options);
+		protect_partition(root, lfirst_oid(lc), options);
 }
 
 /* Policies follow a renamed column by themselves; the options by name. */

@@ -373,7 +373,7 @@ convert_keys(FunctionCallInfo fcinfo, Oid child, Oid parent)
 			continue;
 		foreach(other, keys)
 			if (is_with_tenant(lfirst(other), plain, number))
-				with_tenant = lfirst(other);
+			with_tenant = lfirst(other);
 		if (with_tenant != NULL)
 			validate_key(fcinfo, child, parent, child_tenant, parent_tenant, plain, with_tenant);
 		else

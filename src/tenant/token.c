@@ -184,6 +184,7 @@ parse_object(const char *text, int length)
 	if (strlen(text) != length || !pg_verify_mbstr(PG_UTF8, text, length, true))
 		return NULL;
 	text = pg_any_to_server(text, length, PG_UTF8);
+
 	if (!members_differ(text))
 		return NULL;
 	object = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
@@ -395,6 +396,7 @@ verify(const char *jwt, bool visible, TokenClaims *claims)
 		return "it does not have three parts";
 	text = decode_base64url(jwt, first - jwt, &length);
 	header = text == NULL ? NULL : parse_object((char *) text, length);
+
 	if (header == NULL)
 		return "its header is malformed";
 	key = key_of_header(header, &reason);
@@ -402,6 +404,7 @@ verify(const char *jwt, bool visible, TokenClaims *claims)
 		return reason;
 
 	text = decode_base64url(second + 1, strlen(second + 1), &length);
+
 	if (text == NULL || length != PG_SHA256_DIGEST_LENGTH ||
 		!hmac_sha256(key->secret, jwt, second - jwt, digest) ||
 		!equal_digests(text, digest))
@@ -409,6 +412,7 @@ verify(const char *jwt, bool visible, TokenClaims *claims)
 
 	text = decode_base64url(first + 1, second - first - 1, &length);
 	payload = text == NULL ? NULL : parse_object((char *) text, length);
+
 	if (payload == NULL)
 		return "its payload is malformed";
 	reason = check_payload(payload, key, visible);

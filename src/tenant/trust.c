@@ -27,7 +27,7 @@ static const Trust trusts[] = {
 	"rowkeeper.user_set(bigint), rowkeeper.user_set(uuid), rowkeeper.user_set(text)"},
 	{"signed", "rowkeeper.tenant_set_signed(text)"},
 	{"sign", "rowkeeper.tenant_sign(text,text,interval,name), "
-	"rowkeeper.tenant_sign(bigint,text,interval,name), "
+		"rowkeeper.tenant_sign(bigint,text,interval,name), "
 	"rowkeeper.tenant_sign(uuid,text,interval,name)"},
 	{"bypass", "rowkeeper.tenant_bypass(text)"}
 };
