@@ -55,25 +55,29 @@ GRANT EXECUTE ON FUNCTION rowkeeper._tenant_policy(oid) TO PUBLIC;
 COMMENT ON FUNCTION rowkeeper._tenant_policy(oid) IS
     'which columns a policy''s expressions read, whether they call what is volatile or not parallel safe; for doctor()';
 
--- The audit log shows entries of such a table to its tenants: where the policies
--- are ours alone, by tenant alone, and entries say whose row they are of.
-CREATE FUNCTION rowkeeper._tenant_limits(relation regclass) RETURNS boolean
+-- The audit log shows entries of a table to its tenants where the policies are
+-- ours alone, by tenant alone, and entries say whose row they are of.
+CREATE FUNCTION rowkeeper._tenant_sight(relation regclass) RETURNS integer
 LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT EXISTS (SELECT FROM pg_trigger t,
-			CAST(convert_from(substring(t.tgargs, 1, octet_length(t.tgargs) - 1), getdatabaseencoding()) AS jsonb) o
-		WHERE t.tgrelid = $1 AND t.tgname = 'rowkeeper_tenant'
-			AND t.tgfoid = 'rowkeeper._tenant_truncate()'::regprocedure
-			AND o ->> 'user' IS NULL AND NOT (o ->> 'shared')::boolean
-			AND o ->> 'tenant' = rowkeeper._changes_options($1, 'audit') ->> 'tenant')
-		AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = $1
-			AND p.polname <> ALL ('{rowkeeper_tenant,rowkeeper_tenant_guard,rowkeeper_tenant_bypass}'))
+	SELECT CASE
+		WHEN NOT EXISTS (SELECT FROM pg_trigger t,
+				CAST(convert_from(substring(t.tgargs, 1, octet_length(t.tgargs) - 1), getdatabaseencoding()) AS jsonb) o
+			WHERE t.tgrelid = $1 AND t.tgname = 'rowkeeper_tenant'
+				AND t.tgfoid = 'rowkeeper._tenant_truncate()'::regprocedure
+				AND o ->> 'user' IS NULL AND NOT (o ->> 'shared')::boolean
+				AND o ->> 'tenant' = rowkeeper._changes_options($1, 'audit') ->> 'tenant')
+			OR EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = $1
+				AND p.polname <> ALL ('{rowkeeper_tenant,rowkeeper_tenant_guard,rowkeeper_tenant_bypass}')) THEN 0
+		WHEN rowkeeper._bypassing() AND EXISTS (SELECT FROM pg_policy p, unnest(p.polroles) r
+			WHERE p.polrelid = $1 AND p.polname = 'rowkeeper_tenant_bypass' AND pg_has_role(r, 'USAGE')) THEN 2
+		ELSE 1 END
 $$;
-REVOKE ALL ON FUNCTION rowkeeper._tenant_limits(regclass) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION rowkeeper._tenant_limits(regclass) TO PUBLIC;
-COMMENT ON FUNCTION rowkeeper._tenant_limits(regclass) IS
-    'whether a reader whom row security holds sees exactly his tenant''s rows; for the audit log';
+REVOKE ALL ON FUNCTION rowkeeper._tenant_sight(regclass) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION rowkeeper._tenant_sight(regclass) TO PUBLIC;
+COMMENT ON FUNCTION rowkeeper._tenant_sight(regclass) IS
+    'what a reader whom row security holds sees of a table''s entries in the audit log: 0 none, 1 his tenant''s, 2 all';
 
 -- Protected tables that the reader may SELECT or owns, of partitioned ones the
 -- root. The trigger's argument is bytes with a zero at the end.

@@ -77,13 +77,33 @@
 	"pg_catalog.pg_has_role((SELECT l.relowner FROM pg_catalog.pg_class l " \
 	"  WHERE l.oid = 'rowkeeper_log.log'::regclass), 'USAGE')"
 
+/*
+ * What tenants see is the extension's to say, but the log must be readable
+ * without it, and so must not depend on it: functions of the log's own ask the
+ * extension's by name when they are called, which they are only where it is
+ * there. Their SET keeps them from being read any earlier.
+ */
+#define LATE_FUNCTIONS \
+	"CREATE OR REPLACE FUNCTION rowkeeper_log.tenant_sight(regclass) RETURNS integer" \
+	"  LANGUAGE sql STABLE SET search_path = pg_catalog AS 'SELECT rowkeeper._tenant_sight($1)';" \
+	"CREATE OR REPLACE FUNCTION rowkeeper_log.tenant_claim() RETURNS text" \
+	"  LANGUAGE sql STABLE SET search_path = pg_catalog AS 'SELECT rowkeeper._tenant_claim()';" \
+	"COMMENT ON FUNCTION rowkeeper_log.tenant_sight(regclass) IS" \
+	"  'what a reader whom row security holds sees of a table''s entries: 0 none, 1 his tenant''s, 2 all';" \
+	"COMMENT ON FUNCTION rowkeeper_log.tenant_claim() IS 'the tenant that this transaction acts for, or null';"
+
+#define SIGHT \
+	"CASE WHEN pg_catalog.to_regprocedure('rowkeeper._tenant_sight(regclass)') IS NULL THEN 0 " \
+	"  ELSE rowkeeper_log.tenant_sight(r.relation) END"
+#define TENANT \
+	"(SELECT CASE WHEN pg_catalog.to_regprocedure('rowkeeper._tenant_claim()') IS NOT NULL " \
+	"  THEN rowkeeper_log.tenant_claim() END)"
+
 /* Tables of which a reader sees his tenant's rows only, and so their entries. */
 #define TENANT_TABLES \
 	"ARRAY(SELECT r.table_id FROM rowkeeper_log.tables r WHERE r.to_id IS NULL AND NOT " OWNS_LOG \
 	"  AND pg_catalog.has_table_privilege(r.relation, 'SELECT') " \
-	"  AND pg_catalog.row_security_active(r.relation) AND rowkeeper._tenant_limits(r.relation) " \
-	"  AND NOT rowkeeper._bypassing())"
-#define TENANT "(SELECT rowkeeper._tenant_claim())"
+	"  AND CASE WHEN pg_catalog.row_security_active(r.relation) THEN " SIGHT " = 1 ELSE false END)"
 
 /*
  * The arrays of readable tables are computed once a query and stay an index
@@ -92,6 +112,7 @@
  * that changed its tenant each of both sees his half.
  */
 #define AUDIT_LOG_SQL \
+	LATE_FUNCTIONS \
 	"CREATE VIEW rowkeeper.audit_log WITH (security_barrier = true) AS " \
 	ENTRIES_SELECT( \
 		"CASE WHEN e.new_tenant IS NULL OR NOT e.table_id = ANY (" TENANT_TABLES ") OR e.tenant = " TENANT " THEN e.old_data END", \
@@ -101,7 +122,7 @@
 	"AND e.table_id = ANY (ARRAY(" \
 	"  SELECT r.table_id FROM rowkeeper_log.tables r WHERE r.to_id IS NULL " \
 	"    AND (" OWNS_LOG " OR (pg_catalog.has_table_privilege(r.relation, 'SELECT') " \
-	"      AND (NOT pg_catalog.row_security_active(r.relation) OR rowkeeper._tenant_limits(r.relation)))) " \
+	"      AND CASE WHEN pg_catalog.row_security_active(r.relation) THEN " SIGHT " > 0 ELSE true END)) " \
 	"  UNION ALL SELECT 0 WHERE " OWNS_LOG ")) " \
 	"AND (NOT e.table_id = ANY (" TENANT_TABLES ") OR e.tenant = " TENANT " OR e.new_tenant = " TENANT ")"
 
