@@ -135,7 +135,7 @@ is_sql($node, "SELECT actor FROM rowkeeper.audit_log WHERE new_data ->> 'status'
 # What everybody may execute only looks. The row functions, for which the server
 # asks whoever adds a partition, do something only for a trigger: creating one
 # with the first is refused, the second stamps the rows of its own table.
-is_sql($node, <<'SQL', "rowkeeper._changes_row()\nrowkeeper._stamp()", 'private functions that do something are nobody\'s');
+is_sql($node, <<'SQL', "rowkeeper._changes_row()\nrowkeeper._stamp()\nrowkeeper._tenant_truncate()", 'private functions that do something are nobody\'s');
 SELECT p.oid::regprocedure FROM pg_proc p
 WHERE pronamespace = 'rowkeeper'::regnamespace AND proname LIKE '\_%' AND provolatile = 'v' AND has_function_privilege('outsider', p.oid, 'EXECUTE')
 ORDER BY p.oid::regprocedure::text
