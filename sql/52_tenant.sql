@@ -310,6 +310,15 @@ WHERE p.polname = 'rowkeeper_tenant_guard'
 	AND (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))
 	AND NOT EXISTS (SELECT FROM rowkeeper._tenant_tables t WHERE t.root = c.oid)
 UNION ALL
+SELECT 'child', 'error', t.table_schema, pg_catalog.format('%I.%I', n.nspname, c.relname),
+	pg_catalog.format('inherits from %s and is not protected: read directly, it shows the rows of all', t.full_name),
+	pg_catalog.format('ALTER TABLE %I.%I NO INHERIT %s', n.nspname, c.relname, t.full_name)
+FROM rowkeeper._tenant_tree t
+	JOIN pg_catalog.pg_inherits i ON i.inhparent = t.relation
+	JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid AND NOT c.relispartition AND c.relkind IN ('r', 'f')
+	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT c.relrowsecurity
+UNION ALL
 SELECT 'nullable', 'error', k.table_schema, k.full_name,
 	pg_catalog.format('column %I may be null: such a row is nobody''s', k.column_name),
 	pg_catalog.format('SELECT rowkeeper.tenant(%L)', k.full_name)

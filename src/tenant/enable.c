@@ -318,7 +318,8 @@ undo_all(FunctionCallInfo fcinfo, Oid root, Undo undo)
 	List	   *tree;
 	ListCell   *lc;
 
-	if (options == NULL)
+	/* a partition is its root's to isolate */
+	if (options == NULL || rk_root_of(root) != root)
 		return false;
 	LockRelationOid(root, ShareUpdateExclusiveLock);
 	tree = rk_relation_tree(root, AccessShareLock);

@@ -63,6 +63,12 @@ CREATE TABLE lines (tenant_id int, loose int REFERENCES loose);
 SELECT count(*) FROM rowkeeper.tenant('lines');
 :doctor
 DROP TABLE lines, loose;
+-- a table that inherits
+CREATE TABLE heir () INHERITS (customers);
+:doctor
+ALTER TABLE tenant_doctor.heir NO INHERIT tenant_doctor.customers;
+:doctor
+DROP TABLE heir;
 -- views, materialized views, functions with their owner's rights
 CREATE VIEW all_customers AS SELECT * FROM customers;
 CREATE VIEW own_customers WITH (security_invoker = true) AS SELECT * FROM customers;
