@@ -87,6 +87,23 @@ encode_base64url(const uint8 *from, int length)
 	return to.data;
 }
 
+/* The value of a digit, -1 where it is none. */
+static inline int
+digit_value(unsigned char digit)
+{
+	static int8 values[256];
+	static bool known = false;
+
+	if (unlikely(!known))
+	{
+		memset(values, -1, sizeof(values));
+		for (int i = 0; i < 64; i++)
+			values[(unsigned char) base64url[i]] = i;
+		known = true;
+	}
+	return values[digit];
+}
+
 /* NULL where the text is not base64url in its one canonical form. */
 static uint8 *
 decode_base64url(const char *from, int length, int *decoded)
@@ -98,11 +115,11 @@ decode_base64url(const char *from, int length, int *decoded)
 	*decoded = 0;
 	for (int i = 0; i < length; i++)
 	{
-		const char *digit = from[i] == '\0' ? NULL : strchr(base64url, from[i]);
+		int			digit = digit_value(from[i]);
 
-		if (digit == NULL)
+		if (digit < 0)
 			return NULL;
-		bits = bits << 6 | (digit - base64url);
+		bits = bits << 6 | digit;
 		pending_bits += 6;
 		if (pending_bits >= 8)
 		{
@@ -287,27 +304,68 @@ equal_digests(const uint8 *a, const uint8 *b)
 	return difference == 0;
 }
 
-/* The key that a token's header names; NULL with the reason. */
-static const RkTokenKey *
-key_of_header(Jsonb *header, const char **reason)
+/*
+ * The header last read: all tokens of a key have the same, so what it says is
+ * kept. It is no secret, and says nothing of the token's being good.
+ */
+static struct
+{
+	int			length;			/* 0: none is kept */
+	bool		has_kid;
+	char		text[256];		/* as in the token */
+	char		kid[256];
+}			known_header;
+
+static void
+keep_header(const char *text, int length, const char *kid)
+{
+	known_header.length = 0;
+	if (length >= sizeof(known_header.text) ||
+		(kid != NULL && strlen(kid) >= sizeof(known_header.kid)))
+		return;
+	memcpy(known_header.text, text, length);
+	known_header.has_kid = kid != NULL;
+	if (kid != NULL)
+		strcpy(known_header.kid, kid);
+	known_header.length = length;
+}
+
+/* Read the header; *kid is the key's name, NULL: it names none. Returns why not. */
+static const char *
+read_header(const char *text, int length, const char **kid)
 {
 	JsonbValue	value;
-	const RkTokenKey *key;
+	uint8	   *json;
+	int			json_length;
+	Jsonb	   *header;
+
+	if (known_header.length == length && memcmp(known_header.text, text, length) == 0)
+	{
+		*kid = known_header.has_kid ? known_header.kid : NULL;
+		return NULL;
+	}
+	json = decode_base64url(text, length, &json_length);
+	header = json == NULL ? NULL : parse_object((char *) json, json_length);
+	if (header == NULL)
+		return "its header is malformed";
+	if (find_path(header, "alg", &value) == NULL || !is_string(&value, "HS256"))
+		return "its algorithm is not HS256";
+	if (find_path(header, "crit", &value) != NULL)
+		return "its header has an extension that must be understood";
+	*kid = find_path(header, "kid", &value) == NULL ? NULL
+		: value.type == jbvString ? pnstrdup(value.val.string.val, value.val.string.len)
+		: "";
+	keep_header(text, length, *kid);
+	return NULL;
+}
+
+/* The key of that name; NULL with the reason. */
+static const RkTokenKey *
+find_key(const char *kid, const char **reason)
+{
+	const RkTokenKey *key = rk_token_key_find(kid);
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (find_path(header, "alg", &value) == NULL || !is_string(&value, "HS256"))
-	{
-		*reason = "its algorithm is not HS256";
-		return NULL;
-	}
-	if (find_path(header, "crit", &value) != NULL)
-	{
-		*reason = "its header has an extension that must be understood";
-		return NULL;
-	}
-	key = rk_token_key_find(find_path(header, "kid", &value) == NULL ? NULL
-							: value.type == jbvString ? pnstrdup(value.val.string.val, value.val.string.len)
-							: "");
 	if (key == NULL)
 		*reason = "its key is not known, or it names none and there is not exactly one";
 	else if (now < key->not_before || now >= key->not_after)
@@ -383,36 +441,32 @@ verify(const char *jwt, bool visible, TokenClaims *claims)
 	const char *first = strchr(jwt, '.');
 	const char *second = first == NULL ? NULL : strchr(first + 1, '.');
 	uint8		digest[PG_SHA256_DIGEST_LENGTH];
-	uint8	   *text;
+	uint8	   *decoded;
 	int			length;
-	Jsonb	   *header;
+	const char *kid;
 	Jsonb	   *payload;
 	const RkTokenKey *key;
-	const char *reason = NULL;
+	const char *reason;
 
 	if (strlen(jwt) > MAX_TOKEN_LENGTH)
 		return "it is too long";
 	if (second == NULL || strchr(second + 1, '.') != NULL)
 		return "it does not have three parts";
-	text = decode_base64url(jwt, first - jwt, &length);
-	header = text == NULL ? NULL : parse_object((char *) text, length);
-
-	if (header == NULL)
-		return "its header is malformed";
-	key = key_of_header(header, &reason);
+	reason = read_header(jwt, first - jwt, &kid);
+	if (reason != NULL)
+		return reason;
+	key = find_key(kid, &reason);
 	if (key == NULL)
 		return reason;
 
-	text = decode_base64url(second + 1, strlen(second + 1), &length);
-
-	if (text == NULL || length != PG_SHA256_DIGEST_LENGTH ||
+	decoded = decode_base64url(second + 1, strlen(second + 1), &length);
+	if (decoded == NULL || length != PG_SHA256_DIGEST_LENGTH ||
 		!hmac_sha256(key->secret, jwt, second - jwt, digest) ||
-		!equal_digests(text, digest))
+		!equal_digests(decoded, digest))
 		return "its signature is wrong";
 
-	text = decode_base64url(first + 1, second - first - 1, &length);
-	payload = text == NULL ? NULL : parse_object((char *) text, length);
-
+	decoded = decode_base64url(first + 1, second - first - 1, &length);
+	payload = decoded == NULL ? NULL : parse_object((char *) decoded, length);
 	if (payload == NULL)
 		return "its payload is malformed";
 	reason = check_payload(payload, key, visible);
