@@ -262,8 +262,7 @@ SELECT * FROM orders;
 -- 32. COPY out, COPY in
 COPY (SELECT * FROM orders ORDER BY id) TO STDOUT;
 COPY lines_0 TO STDOUT;
-COPY orders FROM STDIN;
-\.
+\copy orders from /dev/null
 :again
 -- 33. a lock that says whether a row is there
 SELECT id FROM orders WHERE id = 1 FOR UPDATE;
