@@ -306,7 +306,7 @@ SELECT 'trigger_gone', 'error', n.nspname, pg_catalog.format('%I.%I', n.nspname,
 FROM pg_catalog.pg_policy p
 	JOIN pg_catalog.pg_class c ON c.oid = p.polrelid AND NOT c.relispartition
 	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE p.polname = 'rowkeeper_tenant_guard'
+WHERE p.polname = 'rowkeeper_tenant_guard' AND n.nspname !~ '^rowkeeper(_|$)'
 	AND (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))
 	AND NOT EXISTS (SELECT FROM rowkeeper._tenant_tables t WHERE t.root = c.oid)
 UNION ALL

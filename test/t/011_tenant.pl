@@ -110,6 +110,34 @@ is(sql($node, "SELECT count(*) FROM pg_stat_statements WHERE query ~ 'tenant_set
 isnt(sql($node, "SELECT count(*) FROM rowkeeper.doctor(NULL, 'tenant') WHERE check_name = 'logged_tokens'"), '0',
 	'one in a SET it may, which the doctor says');
 
+# ---- tokens that an application makes, as the documentation has it ----
+
+my %makers = (
+	PyJWT => [ 'python3', '-c', <<'PY' ],
+import jwt, time
+secret = "s" * 32
+print(jwt.encode({"tenant": "1", "sub": "alice", "aud": "postgres", "exp": int(time.time()) + 300},
+                 secret, algorithm="HS256", headers={"kid": "k1"}))
+PY
+	jsonwebtoken => [ 'node', '-e', <<'JS' ]);
+const secret = 's'.repeat(32)
+console.log(require('jsonwebtoken').sign({ tenant: '1', sub: 'alice' }, secret,
+  { algorithm: 'HS256', keyid: 'k1', audience: 'postgres', expiresIn: '5m' }))
+JS
+for my $maker (sort keys %makers)
+{
+	my ($made, $err) = ('', '');
+
+	SKIP:
+	{
+		skip "no $maker", 1
+			unless eval { IPC::Run::run($makers{$maker}, '>', \$made, '2>', \$err) } && $made =~ /^eyJ/;
+		chomp $made;
+		is(as('eve', "BEGIN; SELECT rowkeeper.tenant_set_signed('$made'), rowkeeper.user_text()"), '1|alice',
+			"a token made by $maker");
+	}
+}
+
 # ---- keys come and go while sessions are open ----
 
 $eve->query_safe('BEGIN');
