@@ -73,7 +73,7 @@ parse_number(const char *text, int64 *number)
 
 	errno = 0;
 	*number = strtoll(text, &end, 10);
-	if (errno != 0 || end == text ||*end != '\0')
+	if (errno != 0 || *end != '\0' || end == text)
 		return false;
 	pg_lltoa(*number, canonical);
 	return strcmp(canonical, text) == 0;
@@ -117,16 +117,16 @@ parse_uuid(const char *text, pg_uuid_t *uuid)
 Size
 rk_claim_size(const char *value)
 {
-	return offsetof(RkClaim, text) + strlen(value) + 1;
+	return offsetof(RkClaim, value) + strlen(value) + 1;
 }
 
 /* Make a value a claim of this transaction. In check hooks: raises nothing. */
 void
 rk_claim_fill(RkClaim *claim, const char *value)
 {
-	memset(claim, 0, offsetof(RkClaim, text));
+	memset(claim, 0, offsetof(RkClaim, value));
 	claim->length = strlen(value);
-	memcpy(claim->text, value, claim->length + 1);
+	memcpy(claim->value, value, claim->length + 1);
 	claim->inherited = InitializingParallelWorker;
 	claim->transaction = rk_local_transaction(MyProc);
 	claim->is_number = parse_number(value, &claim->number);
@@ -303,7 +303,7 @@ signed_or_set(const RkClaim *of_token, const RkClaim *set, const char *what)
 	of_token = valid_claim(of_token);
 	set = valid_claim(set);
 	if (of_token != NULL && set != NULL &&
-		(of_token->length != set->length || memcmp(of_token->text, set->text, set->length) != 0))
+		(of_token->length != set->length || memcmp(of_token->value, set->value, set->length) != 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("the token and the claim that was set name different %ss", what)));
@@ -335,7 +335,7 @@ claimed_actor(bool *is_signed)
 	*is_signed = claim != NULL;
 	if (claim == NULL)
 		claim = valid_claim(user_setting.claim);
-	return claim == NULL ? NULL : claim->text;
+	return claim == NULL ? NULL : claim->value;
 }
 
 /* An error rather than no rows: "UPDATE 0" in a migration goes unnoticed. */
@@ -406,7 +406,7 @@ return_text(FunctionCallInfo fcinfo, const RkClaim *claim)
 {
 	if (claim == NULL)
 		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(cstring_to_text_with_len(claim->text, claim->length));
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(claim->value, claim->length));
 }
 
 /*

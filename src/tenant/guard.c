@@ -56,7 +56,7 @@ static inline bool
 is_text_of(const RkClaim *claim, text *value)
 {
 	return claim->length == VARSIZE_ANY_EXHDR(value) &&
-		memcmp(claim->text, VARDATA_ANY(value), claim->length) == 0;
+		memcmp(claim->value, VARDATA_ANY(value), claim->length) == 0;
 }
 
 /*

@@ -26,7 +26,7 @@ typedef struct RkClaim
 	int64		number;
 	pg_uuid_t	uuid;
 	int			length;
-	char text[	FLEXIBLE_ARRAY_MEMBER];
+	char		value[FLEXIBLE_ARRAY_MEMBER];
 } RkClaim;
 
 /* claim.c: the guarded settings, and who may read and set them */

@@ -312,19 +312,21 @@ static struct
 {
 	int			length;			/* 0: none is kept */
 	bool		has_kid;
-	char		text[256];		/* as in the token */
+	char		encoded[256];	/* as in the token */
 	char		kid[256];
-}			known_header;
+} known_header;
 
 static void
 keep_header(const char *text, int length, const char *kid)
 {
 	known_header.length = 0;
-	if (length >= sizeof(known_header.text) ||
+
+	if (length >= sizeof(known_header.encoded) ||
 		(kid != NULL && strlen(kid) >= sizeof(known_header.kid)))
 		return;
-	memcpy(known_header.text, text, length);
+	memcpy(known_header.encoded, text, length);
 	known_header.has_kid = kid != NULL;
+
 	if (kid != NULL)
 		strcpy(known_header.kid, kid);
 	known_header.length = length;
@@ -339,9 +341,10 @@ read_header(const char *text, int length, const char **kid)
 	int			json_length;
 	Jsonb	   *header;
 
-	if (known_header.length == length && memcmp(known_header.text, text, length) == 0)
+	if (known_header.length == length && memcmp(known_header.encoded, text, length) == 0)
 	{
 		*kid = known_header.has_kid ? known_header.kid : NULL;
+
 		return NULL;
 	}
 	json = decode_base64url(text, length, &json_length);
@@ -677,7 +680,7 @@ rowkeeper_tenant_set_signed(PG_FUNCTION_ARGS)
 	PG_END_TRY();
 	if (token == NULL || token->tenant == NULL)
 		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(cstring_to_text(token->tenant->text));
+	PG_RETURN_TEXT_P(cstring_to_text(token->tenant->value));
 }
 
 /* ---- signing ---- */
