@@ -301,6 +301,7 @@ typedef struct RkEventListener
 } RkEventListener;
 
 extern void rk_events_listen(const RkEventListener *listener);
+extern bool rk_is_loading_dump(void);
 extern List *rk_relations_reached(Oid relid);
 extern void rk_tell_bypassed(const char *reason);
 extern void rk_tell_isolated(Oid root, const char *column);

@@ -102,6 +102,7 @@ extern void rk_audit_leaf_insert(Relation leaf, TupleDesc desc, AttrNumber const
 /* capture.c: row changes become entries */
 extern int	rk_audit_consumer;
 extern bool rk_audit_dictionary_find(Oid root, int32 *table_id);
+extern bool rk_audit_class_look_up(const char *keep, int16 *klass);
 extern int16 rk_audit_class_find(const char *keep);
 extern AttrNumber *rk_audit_key_columns(Relation rel, int *count);
 

@@ -91,21 +91,29 @@ rk_audit_dictionary_find(Oid root, int32 *table_id)
 	return found;
 }
 
-/* The retention class of a "keep", NULL: for ever. */
-int16
-rk_audit_class_find(const char *keep)
+/* The retention class of a "keep", NULL: for ever; false: there is none. */
+bool
+rk_audit_class_look_up(const char *keep, int16 *klass)
 {
 	ScanKeyData key;
 	bool		found;
-	int16		klass;
 
+	*klass = 0;
 	if (keep == NULL)
-		return 0;
+		return true;
 	ScanKeyInit(&key, 2, BTEqualStrategyNumber, F_INTERVAL_EQ,
 				DirectFunctionCall3(interval_in, CStringGetDatum(keep),
 									ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-	klass = DatumGetInt16(look_up("classes", 1, &key, 1, &found));
-	if (!found)
+	*klass = DatumGetInt16(look_up("classes", 1, &key, 1, &found));
+	return found;
+}
+
+int16
+rk_audit_class_find(const char *keep)
+{
+	int16		klass;
+
+	if (!rk_audit_class_look_up(keep, &klass))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the audit log has no retention class for \"%s\"", keep)));

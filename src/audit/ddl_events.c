@@ -37,9 +37,6 @@ write_event(int32 table_id, int16 klass, char action, Jsonb *detail)
 		.action = action,.table_id = table_id,.klass = klass,.detail = detail
 	};
 
-	/* a constraint that a parallel restore creates is nobody's change */
-	if (rk_audit_log_is_half_restored())
-		return 0;
 	return rk_audit_log_write(&entry);
 }
 
@@ -48,13 +45,16 @@ int64
 rk_audit_event(Oid root, char action, Jsonb *detail)
 {
 	RkAuditOptions *options = rk_audit_options_of(root);
+	const char *keep = options != NULL ? options->keep : NULL;
 	int32		table_id;
+	int16		klass;
 
-	if (!rk_audit_dictionary_find(root, &table_id))
+	/* what a restore does on its way is nobody's change */
+	if (rk_audit_log_is_half_restored() ||
+		!rk_audit_dictionary_find(root, &table_id) ||
+		(rk_is_loading_dump() && !rk_audit_class_look_up(keep, &klass)))
 		return 0;
-	return write_event(table_id,
-					   rk_audit_class_find(options != NULL ? options->keep : NULL),
-					   action, detail);
+	return write_event(table_id, rk_audit_class_find(keep), action, detail);
 }
 
 /* ---- the log's notes on tables and partitions ---- */
@@ -341,15 +341,19 @@ one_relation_altered(const RkDdlCommand *command)
 		return;
 	}
 	if (!rk_audit_dictionary_find(root, &table_id))
-		return;					/* a restore, and the dictionary comes later */
+		return;
 
-	rk_audit_check_altered(root, command->relid);
-	follow_columns(command, root);
-	rk_audit_partitions_reconcile(root, true);
+	/* a dump brings along what we would note, and brings it in any order */
+	if (!rk_is_loading_dump())
+	{
+		rk_audit_check_altered(root, command->relid);
+		follow_columns(command, root);
+		rk_audit_partitions_reconcile(root, true);
+	}
 	if (rk_audit_has_subcommand(command->subcommands, "DISABLE TRIGGER") ||
 		rk_audit_has_subcommand(command->subcommands, "ENABLE TRIGGER"))
 		report_trigger_state(command, root);
-	else if (strncmp(command->tag, "CREATE", 6) != 0 &&
+	else if (!rk_is_loading_dump() && strncmp(command->tag, "CREATE", 6) != 0 &&
 			 !rk_audit_has_subcommand(command->subcommands, "ATTACH PARTITION") &&
 			 !rk_audit_has_subcommand(command->subcommands, "DETACH PARTITION"))
 	{

@@ -21,6 +21,8 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -379,6 +381,8 @@ put_value(Writer *w, RkKind kind, const RkTypePlan *plan, Datum value)
 			return put_array_value(w, plan, value);
 
 		case RK_KIND_OUTPUT:
+		case RK_KIND_ROW:
+		case RK_KIND_ROW_ARRAY:
 		case RK_KIND_TO_JSONB:
 			break;				/* come prepared */
 	}
@@ -474,6 +478,53 @@ is_included(const EncoderColumn *column, const bool *include)
 	return include == NULL || include[column->attno - 1];
 }
 
+/* A value of a named row type, as an object of its attributes. */
+static Datum
+encode_row(const RkTypePlan *plan, Datum value)
+{
+	HeapTupleHeader header = DatumGetHeapTupleHeader(value);
+	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header),.t_data = header};
+	Datum	   *values = palloc(sizeof(Datum) * Max(plan->row->natts, 1));
+	bool	   *isnull = palloc(sizeof(bool) * Max(plan->row->natts, 1));
+
+	check_stack_depth();
+	heap_deform_tuple(&tuple, plan->row, values, isnull);
+	return JsonbPGetDatum(rk_audit_encode(plan->row_encoder, values, isnull, NULL, NULL));
+}
+
+/* An array of rows: as one of jsonb, in which to_jsonb finds nothing to do. */
+static Datum
+encode_rows(RkTypePlan *plan, Datum value)
+{
+	ArrayType  *array = DatumGetArrayTypeP(value);
+	Datum	   *elements;
+	bool	   *isnull;
+	int			count;
+
+	deconstruct_array(array, ARR_ELEMTYPE(array), plan->typlen, plan->typbyval, plan->typalign,
+					  &elements, &isnull, &count);
+	for (int i = 0; i < count; i++)
+		if (!isnull[i])
+			elements[i] = encode_row(plan, elements[i]);
+	array = construct_md_array(elements, isnull, ARR_NDIM(array), ARR_DIMS(array),
+							   ARR_LBOUND(array), JSONBOID, -1, false, TYPALIGN_INT);
+	return FunctionCall1(&plan->call, PointerGetDatum(array));
+}
+
+static Jsonb *
+encode_foreign(RkTypePlan *plan, RkKind kind, Datum value)
+{
+	switch (kind)
+	{
+		case RK_KIND_ROW:
+			return DatumGetJsonbP(encode_row(plan, value));
+		case RK_KIND_ROW_ARRAY:
+			return DatumGetJsonbP(encode_rows(plan, value));
+		default:
+			return DatumGetJsonbP(FunctionCall1(&plan->call, value));
+	}
+}
+
 /*
  * The first pass: run the foreign code, under the pinned settings that the
  * columns at hand depend on. NULL if there is none to run.
@@ -524,7 +575,7 @@ prepare_values(RkEncoder *encoder, const Datum *values, const bool *isnull,
 		if (column->kind == RK_KIND_OUTPUT)
 			prepared[i].printed = OutputFunctionCall(&column->plan.call, value);
 		else
-			prepared[i].jsonb = DatumGetJsonbP(FunctionCall1(&column->plan.call, value));
+			prepared[i].jsonb = encode_foreign(&column->plan, column->kind, value);
 	}
 	rk_unpin_settings(guc_level);
 	return prepared;

@@ -80,6 +80,8 @@ typedef enum RkKind
 
 	/* foreign code runs */
 	RK_KIND_OUTPUT,				/* the type's output function, as a string */
+	RK_KIND_ROW,				/* an object of its attributes */
+	RK_KIND_ROW_ARRAY,			/* rows as objects, to_jsonb of their array */
 	RK_KIND_TO_JSONB			/* to_jsonb */
 } RkKind;
 
@@ -107,9 +109,13 @@ typedef struct RkTypePlan
 	RkKind		kind;
 	bool		as_text;		/* to_jsonb would fail or lose: output text */
 	uint32		pins;			/* settings the foreign code depends on */
-	FmgrInfo	call;			/* OUTPUT, TO_JSONB */
+	FmgrInfo	call;			/* OUTPUT, TO_JSONB, ROW_ARRAY */
 
-	/* ARRAY */
+	/* ROW, ROW_ARRAY */
+	TupleDesc	row;
+	struct RkEncoder *row_encoder;
+
+	/* ARRAY, ROW_ARRAY */
 	RkKind		element;
 	int16		typlen;
 	bool		typbyval;

@@ -30,6 +30,7 @@
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
 
+#include "audit/audit.h"
 #include "audit/encode.h"
 
 typedef struct TypeFacts
@@ -253,9 +254,9 @@ plan_output(RkTypePlan *plan)
 }
 
 static void
-plan_to_jsonb(RkTypePlan *plan)
+plan_to_jsonb(RkTypePlan *plan, Oid typid)
 {
-	Node	   *argument = (Node *) makeNullConst(plan->typid, -1, InvalidOid);
+	Node	   *argument = (Node *) makeNullConst(typid, -1, InvalidOid);
 
 	plan->kind = RK_KIND_TO_JSONB;
 	fmgr_info_cxt(F_TO_JSONB, &plan->call, CurrentMemoryContext);
@@ -268,24 +269,45 @@ plan_to_jsonb(RkTypePlan *plan)
 					   &plan->call);
 }
 
+/*
+ * Rows of a named type are taken apart by us: the to_jsonb of some servers
+ * reads the names of attributes after it has let go of their descriptor, which
+ * an invalidation in the middle of a row may have freed.
+ */
+static void
+plan_row(RkTypePlan *plan, Oid typid)
+{
+	TupleDesc	desc = lookup_rowtype_tupdesc(typid, -1);
+	Bitmapset  *attributes = NULL;
+
+	plan->kind = RK_KIND_ROW;
+	plan->row = CreateTupleDescCopy(desc);
+	ReleaseTupleDesc(desc);
+	for (int i = 1; i <= plan->row->natts; i++)
+		attributes = bms_add_member(attributes, i);
+	plan->row_encoder = rk_audit_encoder_create(plan->row, attributes);
+}
+
 static void
 plan_array(RkTypePlan *plan)
 {
 	Oid			element = get_element_type(plan->typid);
-	Oid			base = getBaseType(element);
+	Oid			base = OidIsValid(element) ? getBaseType(element) : InvalidOid;
 
-	if (OidIsValid(base) && !is_array_type(base) && !type_is_rowtype(base))
+	plan_to_jsonb(plan, plan->typid);
+	if (!OidIsValid(base) || is_array_type(base) || base == RECORDOID)
+		return;
+	get_typlenbyvalalign(element, &plan->typlen, &plan->typbyval, &plan->typalign);
+	if (type_is_rowtype(base))
 	{
-		plan->element = base_type_kind(base);
-		if (!rk_kind_calls_out(plan->element))
-		{
-			plan->kind = RK_KIND_ARRAY;
-			get_typlenbyvalalign(element, &plan->typlen, &plan->typbyval,
-								 &plan->typalign);
-			return;
-		}
+		plan_to_jsonb(plan, JSONBARRAYOID);
+		plan_row(plan, base);
+		plan->kind = RK_KIND_ROW_ARRAY;
+		return;
 	}
-	plan_to_jsonb(plan);
+	plan->element = base_type_kind(base);
+	if (!rk_kind_calls_out(plan->element))
+		plan->kind = RK_KIND_ARRAY;
 }
 
 /*
@@ -308,8 +330,10 @@ rk_type_plan(RkTypePlan *plan, Oid typid)
 		plan_output(plan);
 	else if (is_array_type(plan->typid))
 		plan_array(plan);
+	else if (plan->typid == RECORDOID)
+		plan_to_jsonb(plan, plan->typid);
 	else if (type_is_rowtype(plan->typid))
-		plan_to_jsonb(plan);
+		plan_row(plan, plan->typid);
 	else
 	{
 		plan->kind = base_type_kind(plan->typid);

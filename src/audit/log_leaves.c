@@ -10,7 +10,10 @@
  *
  * A leaf is made by CREATE TABLE LIKE and ATTACH, which takes SHARE UPDATE
  * EXCLUSIVE on its class; PARTITION OF would wait for every reader of the log
- * and make every writer wait behind it.
+ * and make every writer wait behind it. It takes after log_overflow: only
+ * leaves have indexes. With partitioned ones over two levels a parallel
+ * pg_restore runs into deadlocks (ATTACH of a leaf's index against that of its
+ * class's).
  */
 #include "audit/audit.h"
 
@@ -125,7 +128,7 @@ create_leaf(int16 klass, TimestampTz week)
 	char	   *name = leaf_name(klass, week);
 
 	(void) rk_run(rk_extension_owner(),
-				  psprintf("CREATE TABLE rowkeeper_log.%s (LIKE rowkeeper_log.log INCLUDING ALL);"
+				  psprintf("CREATE TABLE rowkeeper_log.%s (LIKE rowkeeper_log.log_overflow INCLUDING ALL);"
 						   "ALTER TABLE rowkeeper_log.%s ENABLE ROW LEVEL SECURITY;"
 						   "ALTER TABLE rowkeeper_log.%s REPLICA IDENTITY FULL",
 						   name, name, name));

@@ -175,13 +175,13 @@ static const StoreObject store_objects[] =
 		"  who bigint NOT NULL, table_id integer NOT NULL, key_hash integer NOT NULL,"
 		"  action \"char\" NOT NULL, class smallint, record_id jsonb, old_data jsonb, new_data jsonb,"
 		"  tenant text, new_tenant text, detail jsonb) PARTITION BY LIST (class);"
-		"CREATE INDEX log_key_idx ON rowkeeper_log.log (table_id, key_hash);"
-		"CREATE INDEX log_changed_at_idx ON rowkeeper_log.log USING brin (changed_at);"
 		"ALTER TABLE rowkeeper_log.log ENABLE ROW LEVEL SECURITY",
 	"The audit log, by retention class and week; read it through rowkeeper.audit_log."},
 
 	{RK_LOG_SCHEMA, "log_overflow", "TABLE",
 		"CREATE TABLE rowkeeper_log.log_overflow (LIKE rowkeeper_log.log INCLUDING ALL);"
+		"CREATE INDEX log_overflow_key_idx ON rowkeeper_log.log_overflow (table_id, key_hash);"
+		"CREATE INDEX log_overflow_changed_at_idx ON rowkeeper_log.log_overflow USING brin (changed_at);"
 		"ALTER TABLE rowkeeper_log.log_overflow ENABLE ROW LEVEL SECURITY;"
 		"ALTER TABLE rowkeeper_log.log_overflow REPLICA IDENTITY FULL;"
 		"ALTER TABLE rowkeeper_log.log ATTACH PARTITION rowkeeper_log.log_overflow FOR VALUES IN (NULL)",

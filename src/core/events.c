@@ -19,8 +19,11 @@
 #include "miscadmin.h"
 #include "tcop/cmdtag.h"
 #include "tcop/deparse_utility.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/rls.h"
 
 #define MAX_LISTENERS 8
 
@@ -80,6 +83,21 @@ static bool
 nothing_to_hear(void)
 {
 	return IsBinaryUpgrade || rk_in_own_statement();
+}
+
+/*
+ * Whether this session loads a dump, whose commands come in any order and
+ * bring along all that features have noted: told by the settings that every
+ * dump begins with (our own statements have row_security on), and believed only
+ * where both the session and the command have the rights of the extension's
+ * owner.
+ */
+bool
+rk_is_loading_dump(void)
+{
+	return !check_function_bodies && !row_security &&
+		has_privs_of_role(GetSessionUserId(), rk_extension_owner()) &&
+		has_privs_of_role(GetUserId(), rk_extension_owner());
 }
 
 /*

@@ -28,7 +28,7 @@ DECLARE
 	week timestamp := date_trunc('week', now() AT TIME ZONE 'UTC') - weeks * interval '7 days';
 	leaf text := test.leaf(class, -weeks);
 BEGIN
-	EXECUTE format('CREATE TABLE %s (LIKE rowkeeper_log.log INCLUDING ALL)', leaf);
+	EXECUTE format('CREATE TABLE %s (LIKE rowkeeper_log.log_overflow INCLUDING ALL)', leaf);
 	EXECUTE format('INSERT INTO %s (id, changed_at, txid, who, table_id, key_hash, action, class, record_id, new_data)
 		SELECT -i, %L::timestamptz + i * interval ''1 hour'', 1, 0,
 			(SELECT table_id FROM rowkeeper_log.tables WHERE relation = ''brief''::regclass), i, ''I'', %s,

@@ -24,7 +24,7 @@ CREATE TEMP TABLE week AS
 SELECT n, date_trunc('week', now() AT TIME ZONE 'UTC')::date - 7 * (%(leaves)d - 1 - n) AS monday
 FROM generate_series(0, %(leaves)d - 1) n;
 
-SELECT format('CREATE TABLE rowkeeper_log.%%1$I (LIKE rowkeeper_log.log INCLUDING ALL);
+SELECT format('CREATE TABLE rowkeeper_log.%%1$I (LIKE rowkeeper_log.log_overflow INCLUDING ALL);
     ALTER TABLE rowkeeper_log.%%1$I ENABLE ROW LEVEL SECURITY;
     ALTER TABLE rowkeeper_log.%%1$I REPLICA IDENTITY FULL;
     ALTER TABLE rowkeeper_log.log_c0 ATTACH PARTITION rowkeeper_log.%%1$I
