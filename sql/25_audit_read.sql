@@ -8,7 +8,7 @@ CREATE FUNCTION rowkeeper.audit_history(target regclass, VARIADIC key "any")
 		client_addr inet, application_name text, context jsonb, tenant text)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rowkeeper_audit_history';
 COMMENT ON FUNCTION rowkeeper.audit_history(regclass, "any") IS
-'The entries of one row, oldest first, found by its primary key''s values: audit_history(''orders'', 42). Follows changes of the key. Needs SELECT on the table, and no row security that applies to the caller.';
+'The entries of one row, oldest first, found by its primary key''s values: audit_history(''orders'', 42). Follows changes of the key. Needs SELECT on the table; under tenant() it shows the entries of the tenant''s rows, under other row security it is refused.';
 
 CREATE FUNCTION rowkeeper.audit_history(target regclass, VARIADIC key text[])
 	RETURNS TABLE (

@@ -55,6 +55,13 @@ GRANT EXECUTE ON FUNCTION rowkeeper._tenant_policy(oid) TO PUBLIC;
 COMMENT ON FUNCTION rowkeeper._tenant_policy(oid) IS
     'which columns a policy''s expressions read, whether they call what is volatile or not parallel safe; for doctor()';
 
+CREATE FUNCTION rowkeeper._tenant_options(relation regclass) RETURNS jsonb
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'rowkeeper_tenant_options';
+REVOKE ALL ON FUNCTION rowkeeper._tenant_options(regclass) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION rowkeeper._tenant_options(regclass) TO PUBLIC;
+COMMENT ON FUNCTION rowkeeper._tenant_options(regclass) IS
+    'what tenant() was told of a relation, or null; a trigger whose arguments are not tenant()''s counts for nothing';
+
 -- The audit log shows entries of a table to its tenants where the policies are
 -- ours alone, by tenant alone, and entries say whose row they are of.
 CREATE FUNCTION rowkeeper._tenant_sight(relation regclass) RETURNS integer
@@ -62,12 +69,13 @@ LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT CASE
-		WHEN NOT EXISTS (SELECT FROM pg_trigger t,
-				CAST(convert_from(substring(t.tgargs, 1, octet_length(t.tgargs) - 1), getdatabaseencoding()) AS jsonb) o
-			WHERE t.tgrelid = $1 AND t.tgname = 'rowkeeper_tenant'
-				AND t.tgfoid = 'rowkeeper._tenant_truncate()'::regprocedure
-				AND o ->> 'user' IS NULL AND NOT (o ->> 'shared')::boolean
-				AND o ->> 'tenant' = rowkeeper._changes_options($1, 'audit') ->> 'tenant')
+		WHEN NOT EXISTS (SELECT FROM rowkeeper._tenant_options($1) o
+			WHERE o ->> 'user' IS NULL AND NOT (o ->> 'shared')::boolean
+				AND o ->> 'tenant' = rowkeeper._changes_options($1, 'audit') ->> 'tenant'
+				-- the log is asked for a uuid as it is written out; as text it may be another one
+				AND CASE WHEN rowkeeper._tenant_claim() IS NULL OR (SELECT a.atttypid = 'uuid'::regtype
+						FROM pg_attribute a WHERE a.attrelid = $1 AND a.attname = o ->> 'tenant') THEN true
+					ELSE rowkeeper._tenant_claim() = rowkeeper.tenant_text() END)
 			OR EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = $1
 				AND p.polname <> ALL ('{rowkeeper_tenant,rowkeeper_tenant_guard,rowkeeper_tenant_bypass}')) THEN 0
 		WHEN rowkeeper._bypassing() AND EXISTS (SELECT FROM pg_policy p, unnest(p.polroles) r
@@ -79,19 +87,23 @@ GRANT EXECUTE ON FUNCTION rowkeeper._tenant_sight(regclass) TO PUBLIC;
 COMMENT ON FUNCTION rowkeeper._tenant_sight(regclass) IS
     'what a reader whom row security holds sees of a table''s entries in the audit log: 0 none, 1 his tenant''s, 2 all';
 
--- Protected tables that the reader may SELECT or owns, of partitioned ones the
--- root. The trigger's argument is bytes with a zero at the end.
-CREATE VIEW rowkeeper._tenant_tables AS
-SELECT c.oid AS root, n.nspname AS table_schema,
-	pg_catalog.format('%I.%I', n.nspname, c.relname) AS full_name,
-	pg_catalog.convert_from(pg_catalog.substring(t.tgargs, 1, pg_catalog.octet_length(t.tgargs) - 1),
-		pg_catalog.getdatabaseencoding())::jsonb AS options
+-- The triggers that say how a relation is isolated; options null: nothing.
+CREATE VIEW rowkeeper._tenant_triggers AS
+SELECT c.oid AS relation, n.nspname AS table_schema, pg_catalog.format('%I.%I', n.nspname, c.relname) AS full_name,
+	c.relispartition AS is_partition, rowkeeper._tenant_options(c.oid) AS options
 FROM pg_catalog.pg_trigger t
 	JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
 	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE t.tgname = 'rowkeeper_tenant' AND t.tgfoid = 'rowkeeper._tenant_truncate()'::pg_catalog.regprocedure
-	AND NOT c.relispartition
 	AND (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE'));
+REVOKE ALL ON rowkeeper._tenant_triggers FROM PUBLIC;
+COMMENT ON VIEW rowkeeper._tenant_triggers IS 'Triggers that say how a relation is isolated, of those that the reader may SELECT or owns.';
+
+-- Protected tables that the reader may SELECT or owns, of partitioned ones the root.
+CREATE VIEW rowkeeper._tenant_tables AS
+SELECT t.relation AS root, t.table_schema, t.full_name, t.options
+FROM rowkeeper._tenant_triggers t
+WHERE t.options IS NOT NULL AND NOT t.is_partition;
 REVOKE ALL ON rowkeeper._tenant_tables FROM PUBLIC;
 COMMENT ON VIEW rowkeeper._tenant_tables IS 'Which tables are isolated by tenant, and how.';
 
@@ -230,6 +242,10 @@ SELECT t.root, t.relation, t.table_schema, t.root_name, t.full_name, s.check_nam
 FROM rowkeeper._tenant_tree t
 	CROSS JOIN LATERAL (VALUES
 		('partition', t.relation <> t.root AND t.trigger_state IS NULL, 'partition is not protected: read directly, it shows the rows of all'),
+		('options', t.relation <> t.root AND t.trigger_state IS NOT NULL
+			AND (rowkeeper._tenant_options(t.relation::pg_catalog.regclass) - '{was_enabled,was_forced}'::text[])
+				IS DISTINCT FROM (t.options - '{was_enabled,was_forced}'::text[]),
+			'partition is isolated otherwise than its root'),
 		('row_security', t.trigger_state IS NOT NULL AND NOT t.enabled, 'row security is off'),
 		('not_forced', t.trigger_state IS NOT NULL AND t.enabled AND NOT t.forced
 			AND (t.options ->> 'force')::boolean, 'row security is not forced: its owner sees the rows of all'),
@@ -292,8 +308,7 @@ COMMENT ON FUNCTION rowkeeper._tenant_has_keys() IS 'whether there are keys that
 
 CREATE VIEW rowkeeper._tenant_findings AS
 SELECT s.check_name, 'error'::text AS level, s.table_schema AS schema, s.full_name AS object, s.problem AS detail,
-	CASE WHEN s.check_name = 'partition' OR s.check_name = 'policies' OR s.check_name = 'truncate'
-			OR s.check_name = 'row_security' OR s.check_name = 'not_forced'
+	CASE WHEN s.check_name IN ('partition', 'options', 'policies', 'truncate', 'row_security', 'not_forced')
 		THEN pg_catalog.format('SELECT rowkeeper.tenant(%L)', s.root_name) END AS remedy
 FROM rowkeeper._tenant_states s
 UNION ALL
@@ -309,6 +324,22 @@ FROM pg_catalog.pg_policy p
 WHERE p.polname = 'rowkeeper_tenant_guard' AND n.nspname !~ '^rowkeeper(_|$)'
 	AND (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))
 	AND NOT EXISTS (SELECT FROM rowkeeper._tenant_tables t WHERE t.root = c.oid)
+UNION ALL
+SELECT 'parent', 'error', t.table_schema, t.full_name,
+	pg_catalog.format('is under %I.%I, which is not isolated: read through it, it shows the rows of all', n.nspname, c.relname),
+	CASE WHEN t.is_partition THEN pg_catalog.format('SELECT rowkeeper.tenant(%L)', pg_catalog.format('%I.%I', n.nspname, c.relname))
+		ELSE pg_catalog.format('ALTER TABLE %s NO INHERIT %I.%I', t.full_name, n.nspname, c.relname) END
+FROM rowkeeper._tenant_triggers t
+	JOIN pg_catalog.pg_inherits i ON i.inhrelid = t.relation
+	JOIN pg_catalog.pg_class c ON c.oid = i.inhparent
+	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE t.options IS NOT NULL AND NOT EXISTS (SELECT FROM rowkeeper._tenant_triggers p
+	WHERE p.relation = c.oid AND p.options IS NOT NULL)
+UNION ALL
+SELECT 'trigger', 'error', t.table_schema, t.full_name,
+	'has a trigger of tenant() that tenant() did not make: tenants are not isolated',
+	pg_catalog.format('DROP TRIGGER rowkeeper_tenant ON %s', t.full_name)
+FROM rowkeeper._tenant_triggers t WHERE t.options IS NULL
 UNION ALL
 SELECT 'child', 'error', t.table_schema, pg_catalog.format('%I.%I', n.nspname, c.relname),
 	pg_catalog.format('inherits from %s and is not protected: read directly, it shows the rows of all', t.full_name),
@@ -349,7 +380,8 @@ SELECT 'foreign_key', 'warning', k.table_schema, k.full_name,
 FROM rowkeeper._tenant_columns k
 	JOIN pg_catalog.pg_constraint f ON f.conrelid = k.root AND f.contype = 'f' AND f.conparentid = 0
 	JOIN rowkeeper._tenant_columns p ON p.root = f.confrelid AND p.claim = 'tenant'
-WHERE k.claim = 'tenant' AND NOT k.attnum = ANY (f.conkey)
+WHERE k.claim = 'tenant' AND NOT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest(f.conkey), pg_catalog.unnest(f.confkey)) u (child, parent)
+		WHERE u.child = k.attnum AND u.parent = p.attnum)
 UNION ALL
 SELECT 'foreign_key', 'warning', k.table_schema, k.full_name,
 	pg_catalog.format('foreign key %I to %s is not validated', f.conname, p.full_name),
@@ -357,7 +389,8 @@ SELECT 'foreign_key', 'warning', k.table_schema, k.full_name,
 FROM rowkeeper._tenant_columns k
 	JOIN pg_catalog.pg_constraint f ON f.conrelid = k.root AND f.contype = 'f' AND f.conparentid = 0
 	JOIN rowkeeper._tenant_columns p ON p.root = f.confrelid AND p.claim = 'tenant'
-WHERE k.claim = 'tenant' AND k.attnum = ANY (f.conkey) AND NOT f.convalidated
+WHERE k.claim = 'tenant' AND EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest(f.conkey), pg_catalog.unnest(f.confkey)) u (child, parent)
+		WHERE u.child = k.attnum AND u.parent = p.attnum) AND NOT f.convalidated
 UNION ALL
 SELECT 'policy_function', 'warning', t.table_schema, t.full_name,
 	pg_catalog.format('policy %I calls what is %s', p.polname,

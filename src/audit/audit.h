@@ -126,6 +126,7 @@ extern bool rk_audit_excludes(const RkAuditOptions *options, const char *column)
 extern void rk_audit_enable_init(void);
 extern void rk_audit_check_altered(Oid root, Oid altered);
 extern void rk_audit_options_store(Oid root, const RkAuditOptions *options);
+extern void rk_audit_tenant_begins(Oid root);
 
 /* ddl_describe.c: what is said of a command */
 extern void rk_audit_push_text(JsonbParseState **state, const char *key, const char *value);

@@ -215,9 +215,9 @@ follow_name(Oid root, int64 from_id)
 					   " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
 					   " WHERE c.oid = $1 AND t.relation = $1 AND t.to_id IS NULL"
 					   " AND (t.table_schema, t.table_name) IS DISTINCT FROM (n.nspname, c.relname)"
-					   " RETURNING t.table_id, c.oid, n.nspname, c.relname, t.since)"
-					   "INSERT INTO rowkeeper_log.tables (table_id, relation, table_schema, table_name, from_id, since)"
-					   " SELECT table_id, oid, nspname, relname, $2, since FROM renamed",
+					   " RETURNING t.table_id, c.oid, n.nspname, c.relname, t.since, t.tenant_from)"
+					   "INSERT INTO rowkeeper_log.tables (table_id, relation, table_schema, table_name, from_id, since, tenant_from)"
+					   " SELECT table_id, oid, nspname, relname, $2, since, tenant_from FROM renamed",
 					   2, types, values, NULL);
 }
 
@@ -559,6 +559,18 @@ tenants_bypassed(const char *reason)
 						   rk_audit_detail("reason", reason, NULL));
 }
 
+/*
+ * From here on entries say whose row they are of by another column than before.
+ * Ids are drawn under the locks of rows, which whoever writes a table's options
+ * has waited for, so the next one is after all that were written before.
+ */
+void
+rk_audit_tenant_begins(Oid root)
+{
+	(void) note("UPDATE rowkeeper_log.tables SET tenant_from = nextval('rowkeeper_log.log_id')"
+				" WHERE relation = $1 AND to_id IS NULL", root);
+}
+
 /* Entries say whose row they are of by the column that isolates the table. */
 static void
 tenants_isolated(Oid root, const char *column)
@@ -569,6 +581,7 @@ tenants_isolated(Oid root, const char *column)
 		return;
 	options->tenant = pstrdup(column);
 	rk_audit_options_store(root, options);
+	rk_audit_tenant_begins(root);
 }
 
 void

@@ -109,7 +109,8 @@
  * The arrays of readable tables are computed once a query and stay an index
  * condition. relation is null once a table is dropped: then only the log's
  * owner reads its entries; so he does those of no table, number 0. Of a row
- * that changed its tenant each of both sees his half.
+ * that changed its tenant each of both sees his half. What was written while
+ * another column was the tenant's is nobody's but the owner's.
  */
 #define AUDIT_LOG_SQL \
 	LATE_FUNCTIONS \
@@ -124,7 +125,8 @@
 	"    AND (" OWNS_LOG " OR (pg_catalog.has_table_privilege(r.relation, 'SELECT') " \
 	"      AND CASE WHEN pg_catalog.row_security_active(r.relation) THEN " SIGHT " > 0 ELSE true END)) " \
 	"  UNION ALL SELECT 0 WHERE " OWNS_LOG ")) " \
-	"AND (NOT e.table_id = ANY (" TENANT_TABLES ") OR e.tenant = " TENANT " OR e.new_tenant = " TENANT ")"
+	"AND (NOT e.table_id = ANY (" TENANT_TABLES ") OR " \
+	"  ((e.tenant = " TENANT " OR e.new_tenant = " TENANT ") AND e.id >= coalesce(c.tenant_from, 0)))"
 
 typedef struct StoreObject
 {
@@ -150,12 +152,13 @@ static const StoreObject store_objects[] =
 		"CREATE TABLE rowkeeper_log.tables ("
 		"  table_id integer NOT NULL, relation regclass,"
 		"  table_schema name NOT NULL, table_name name NOT NULL,"
-		"  from_id bigint NOT NULL, to_id bigint, since timestamptz NOT NULL,"
+		"  from_id bigint NOT NULL, to_id bigint, since timestamptz NOT NULL, tenant_from bigint,"
 		"  PRIMARY KEY (table_id, from_id));"
 		"CREATE UNIQUE INDEX tables_relation_idx ON rowkeeper_log.tables (relation) WHERE to_id IS NULL;"
 		"ALTER TABLE rowkeeper_log.tables ENABLE ROW LEVEL SECURITY",
 		"Tables that were ever audited, with their names over time: a name holds for the entries "
-	"with from_id <= id < to_id; relation is null once the table is dropped."},
+	"with from_id <= id < to_id; relation is null once the table is dropped; tenant_from: entries "
+	"before this one may have the value of another column as their tenant."},
 
 	{RK_LOG_SCHEMA, "partitions", "TABLE",
 		"CREATE TABLE rowkeeper_log.partitions (relation regclass, table_id integer);"

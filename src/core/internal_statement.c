@@ -41,6 +41,7 @@ static const struct
 	{"default_tablespace", ""},
 	{"default_table_access_method", "heap"},
 	{"check_function_bodies", "off"},
+	{"quote_all_identifiers", "off"},
 };
 
 /*

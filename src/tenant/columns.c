@@ -329,6 +329,18 @@ rk_tenant_default_drop(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions
 							 rk_relation_name(relid), quote_identifier(options->by[kind])));
 }
 
+/* A default that follows a column no more, or is not wanted any more, goes. */
+void
+rk_tenant_old_defaults_drop(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *before,
+							const RkTenantOptions *after)
+{
+	for (RkClaimKind kind = 0; kind < RK_CLAIM_KINDS; kind++)
+		if (before->by[kind] != NULL &&
+			(!after->set_default || after->by[kind] == NULL ||
+			 strcmp(before->by[kind], after->by[kind]) != 0))
+			rk_tenant_default_drop(fcinfo, relid, before, kind);
+}
+
 /* ---- all of it ---- */
 
 /* Raise 55000 with everything that must be done first, or return. */

@@ -3,14 +3,25 @@
  *
  * What happens to protected tables as objects. A partition, whoever makes or
  * attaches it and by whatever command, has the policies before the command
- * ends: read directly, it would show the rows of all. A renamed column is
- * followed. What a restore creates it creates itself: triggers and policies
+ * ends: read directly, it would show the rows of all. Nor does a protected
+ * table come under a parent that is not, which would show them as well. A
+ * renamed column is followed. What a restore creates it creates itself: triggers and policies
  * come last in a dump, so its partitions find their root not yet protected.
  */
 #include "tenant/protect.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_trigger.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "tcop/deparse_utility.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -22,54 +33,123 @@ is_table(Oid relid)
 	return kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE || kind == RELKIND_FOREIGN_TABLE;
 }
 
-static bool
-attaches_partition(const RkDdlCommand *command)
+/* The subcommand of this kind, with what it was done to; NULL: none. */
+static const CollectedATSubcmd *
+find_subcommand(const RkDdlCommand *command, AlterTableType type)
 {
 	ListCell   *lc;
 
 	foreach(lc, command->subcommands)
 	{
-		const AlterTableCmd *subcommand = (const AlterTableCmd *) ((CollectedATSubcmd *) lfirst(lc))->parsetree;
+		const CollectedATSubcmd *collected = lfirst(lc);
+		const AlterTableCmd *subcommand = (const AlterTableCmd *) collected->parsetree;
 
-		if (IsA(subcommand, AlterTableCmd) && subcommand->subtype == AT_AttachPartition)
-			return true;
+		if (IsA(subcommand, AlterTableCmd) && subcommand->subtype == type)
+			return collected;
 	}
-	return false;
+	return NULL;
 }
 
-static bool
-may_bring_partitions(const RkDdlCommand *command)
+/* The relation that a command made, or attached as a partition; else InvalidOid. */
+static Oid
+find_newcomer(const RkDdlCommand *command)
 {
-	return strncmp(command->tag, "CREATE", 6) == 0 ||
-		strncmp(command->tag, "IMPORT", 6) == 0 || attaches_partition(command);
+	const CollectedATSubcmd *attach = find_subcommand(command, AT_AttachPartition);
+
+	if (attach != NULL)
+	{
+		const PartitionCmd *partition = (const PartitionCmd *) ((const AlterTableCmd *) attach->parsetree)->def;
+
+		return RangeVarGetRelid(partition->name, NoLock, false);
+	}
+	return strncmp(command->tag, "CREATE", 6) == 0 || strncmp(command->tag, "IMPORT", 6) == 0
+		? command->relid : InvalidOid;
+}
+
+/* Read through a parent that is not isolated, a table shows the rows of all. */
+static void
+refuse_parent(Oid parent, Oid child, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("%s cannot be under %s: tenants are isolated in it, and not in its parent",
+					rk_relation_name(child), rk_relation_name(parent)),
+			 errhint("%s", hint)));
+}
+
+static char *
+off_hint(Oid relid)
+{
+	return psprintf("SELECT rowkeeper.tenant_off(%s) first, if its rows need no isolation.",
+					quote_literal_cstr(rk_relation_name(relid)));
 }
 
 static void
+check_children(Oid root, Oid newcomer)
+{
+	ListCell   *lc;
+
+	foreach(lc, rk_relation_tree(newcomer, NoLock))
+		if (rk_tenant_options_of(lfirst_oid(lc)) != NULL)
+			refuse_parent(root, lfirst_oid(lc),
+						  psprintf("SELECT rowkeeper.tenant(%s) before it, or rowkeeper.tenant_off(%s), if its rows need no isolation.",
+								   quote_literal_cstr(rk_relation_name(root)),
+								   quote_literal_cstr(rk_relation_name(lfirst_oid(lc)))));
+}
+
+static void
+check_inherited(Oid relid, const CollectedATSubcmd *inherit)
+{
+	if (inherit != NULL && rk_tenant_options_of(relid) != NULL)
+		refuse_parent(inherit->address.objectId, relid, off_hint(relid));
+}
+
+/*
+ * Give a partition what its root has, whatever it has of an earlier time: one
+ * that was detached may be isolated otherwise.
+ */
+static void
 protect_partition(Oid root, Oid partition, const RkTenantOptions *options)
 {
+	RkTenantOptions *before = rk_tenant_options_of(partition);
+
 	if (get_rel_relkind(partition) == RELKIND_FOREIGN_TABLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s cannot be a partition of %s: a foreign table has no row security",
 						rk_relation_name(partition), rk_relation_name(root)),
 				 errhint("SELECT rowkeeper.tenant_off(...) first, if its rows need no isolation.")));
+	if (before != NULL)
+		rk_tenant_old_defaults_drop(NULL, partition, before, options);
 	(void) rk_tenant_protect(NULL, partition, options);
 	(void) rk_tenant_default_ensure(NULL, partition, options);
 }
 
-/* Partitions of a protected table that are not protected themselves. */
+/* A relation has come: into a protected tree, or into one that is not. */
 static void
-follow_partitions(Oid relid)
+follow_newcomer(Oid newcomer)
 {
-	Oid			root = rk_root_of(relid);
-	RkTenantOptions *options = rk_tenant_options_of(root);
+	Oid			root = rk_root_of(newcomer);
+	RkTenantOptions *options;
+	List	   *news;
 	ListCell   *lc;
 
-	if (options == NULL)
+	if (root == newcomer)
 		return;
+	options = rk_tenant_options_of(root);
+	if (options == NULL)
+	{
+		/* what a dump protects it protects later */
+		if (!rk_is_loading_dump())
+			check_children(root, newcomer);
+		return;
+	}
+	rk_tenant_check_columns(root, options);
+	news = rk_relation_tree(newcomer, NoLock);
 	foreach(lc, rk_relation_tree(root, NoLock))
-		if (lfirst_oid(lc) != root && rk_tenant_options_of(lfirst_oid(lc)) == NULL)
-		protect_partition(root, lfirst_oid(lc), options);
+		if (lfirst_oid(lc) != root &&
+			(list_member_oid(news, lfirst_oid(lc)) || rk_tenant_options_of(lfirst_oid(lc)) == NULL))
+			protect_partition(root, lfirst_oid(lc), options);
 }
 
 /* Policies follow a renamed column by themselves; the options by name. */
@@ -99,18 +179,59 @@ follow_rename(const RenameStmt *rename, Oid relid)
 static void
 relation_altered(const RkDdlCommand *command)
 {
+	Oid			newcomer;
+
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(command->relid)) || !is_table(command->relid))
 		return;
-	if (may_bring_partitions(command))
-		follow_partitions(command->relid);
+	newcomer = find_newcomer(command);
+	if (OidIsValid(newcomer))
+		follow_newcomer(newcomer);
+	check_inherited(command->relid, find_subcommand(command, AT_AddInherit));
 	if (IsA(command->parsetree, RenameStmt))
 		follow_rename((const RenameStmt *) command->parsetree, command->relid);
+}
+
+/*
+ * Whoever has TRIGGER on a table may make triggers; what one of ours says of
+ * the isolation is its owner's alone to say.
+ */
+static void
+trigger_created(const RkDdlCommand *command)
+{
+	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			table = InvalidOid;
+	char	   *function = NULL;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(command->relid));
+	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		Oid			called = ((Form_pg_trigger) GETSTRUCT(tuple))->tgfoid;
+
+		table = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
+		if (get_func_namespace(called) == get_namespace_oid("rowkeeper", true))
+			function = get_func_name(called);
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+
+	if (function != NULL && strcmp(function, "_tenant_truncate") == 0 &&
+		!rk_is_relation_owner(table, GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("only the owner of %s may say how tenants are isolated in it", rk_relation_name(table))));
 }
 
 void
 rk_tenant_ddl_init(void)
 {
 	static const RkEventListener listener = {
+		.trigger_created = trigger_created,
 		.relation_altered = relation_altered
 	};
 

@@ -231,16 +231,25 @@ check_target(Oid target)
 	rk_check_owner(target);
 }
 
-/* A default that follows a column no more, or is not wanted any more, goes. */
+/* Partitions attached further down while we waited for the locks of those there were. */
 static void
-drop_old_defaults(FunctionCallInfo fcinfo, Oid root, const RkTenantOptions *before,
-				  const RkTenantOptions *after)
+protect_latecomers(FunctionCallInfo fcinfo, Oid root, const RkTenantOptions *options)
 {
-	for (RkClaimKind kind = 0; kind < RK_CLAIM_KINDS; kind++)
-		if (before->by[kind] != NULL &&
-			(!after->set_default || after->by[kind] == NULL ||
-			 strcmp(before->by[kind], after->by[kind]) != 0))
-			rk_tenant_default_drop(fcinfo, root, before, kind);
+	bool		found;
+
+	do
+	{
+		ListCell   *lc;
+
+		found = false;
+		foreach(lc, rk_relation_tree(root, AccessShareLock))
+		{
+			if (rk_tenant_options_of(lfirst_oid(lc)) != NULL)
+				continue;
+			(void) rk_tenant_protect(fcinfo, lfirst_oid(lc), options);
+			found = true;
+		}
+	} while (found);
 }
 
 static void
@@ -251,12 +260,13 @@ protect_tree(FunctionCallInfo fcinfo, Oid root, const RkTenantOptions *before,
 
 	rk_trigger_check_pending(tree);
 	if (before != NULL)
-		drop_old_defaults(fcinfo, root, before, options);
+		rk_tenant_old_defaults_drop(fcinfo, root, before, options);
 	rk_tenant_prepare_columns(fcinfo, root, options);
 
 	/* the partitions first: who may read them directly must not, meanwhile */
 	for (int i = list_length(tree) - 1; i >= 0; i--)
 		(void) rk_tenant_protect(fcinfo, list_nth_oid(tree, i), options);
+	protect_latecomers(fcinfo, root, options);
 	if (options->by[RK_CLAIM_TENANT] != NULL)
 		rk_tell_isolated(root, options->by[RK_CLAIM_TENANT]);
 }

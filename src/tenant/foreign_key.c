@@ -114,14 +114,24 @@ has_number(const AttrNumber *numbers, int count, AttrNumber wanted)
 	return false;
 }
 
-/* Whether a key is another one with the tenant in it. */
+/* Whether a key has this column of the child point to that one of the parent. */
 static bool
-is_with_tenant(const ForeignKey *key, const ForeignKey *plain, AttrNumber tenant)
+has_pair(const ForeignKey *key, AttrNumber child, AttrNumber parent)
 {
-	if (key->count != plain->count + 1 || !has_number(key->child, key->count, tenant))
+	for (int i = 0; i < key->count; i++)
+		if (key->child[i] == child && key->parent[i] == parent)
+			return true;
+	return false;
+}
+
+/* Whether a key is another one with the tenants of both in it. */
+static bool
+is_with_tenant(const ForeignKey *key, const ForeignKey *plain, AttrNumber child_tenant, AttrNumber parent_tenant)
+{
+	if (key->count != plain->count + 1 || !has_pair(key, child_tenant, parent_tenant))
 		return false;
 	for (int i = 0; i < plain->count; i++)
-		if (!has_number(key->child, key->count, plain->child[i]))
+		if (!has_pair(key, plain->child[i], plain->parent[i]))
 			return false;
 	return true;
 }
@@ -353,7 +363,8 @@ convert_keys(FunctionCallInfo fcinfo, Oid child, Oid parent)
 {
 	const char *child_tenant = tenant_column(child);
 	const char *parent_tenant = tenant_column(parent);
-	AttrNumber	number = get_attnum(child, child_tenant);
+	AttrNumber	child_number = get_attnum(child, child_tenant);
+	AttrNumber	parent_number = get_attnum(parent, parent_tenant);
 	List	   *keys;
 	ListCell   *lc;
 
@@ -369,10 +380,17 @@ convert_keys(FunctionCallInfo fcinfo, Oid child, Oid parent)
 		const ForeignKey *with_tenant = NULL;
 		ListCell   *other;
 
-		if (has_number(plain->child, plain->count, number))
+		if (has_pair(plain, child_number, parent_number))
 			continue;
+		if (has_number(plain->child, plain->count, child_number))
+		{
+			ereport(WARNING,
+					(errmsg("foreign key \"%s\" of %s stays as it is: its \"%s\" points to another column than the tenant of %s",
+							plain->name, rk_relation_name(child), child_tenant, rk_relation_name(parent))));
+			continue;
+		}
 		foreach(other, keys)
-			if (is_with_tenant(lfirst(other), plain, number))
+			if (is_with_tenant(lfirst(other), plain, child_number, parent_number))
 			with_tenant = lfirst(other);
 		if (with_tenant != NULL)
 			validate_key(fcinfo, child, parent, child_tenant, parent_tenant, plain, with_tenant);

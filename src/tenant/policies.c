@@ -80,6 +80,19 @@ rk_tenant_getter(RkClaimKind kind, Oid type)
 					type == UUIDOID ? "uuid" : type == TEXTOID ? "text" : "id");
 }
 
+/* A column as the server writes it out for us, whose quote_all_identifiers is off. */
+static char *
+column_reference(const char *column)
+{
+	bool		quotes_all = quote_all_identifiers;
+	char	   *reference;
+
+	quote_all_identifiers = false;
+	reference = pstrdup(quote_identifier(column));
+	quote_all_identifiers = quotes_all;
+	return reference;
+}
+
 /* A column in the type it is compared in, as the server writes it out. */
 static char *
 operand(Oid relid, const char *column)
@@ -87,8 +100,8 @@ operand(Oid relid, const char *column)
 	Oid			type = rk_tenant_column_type(relid, column);
 
 	return get_atttype(relid, get_attnum(relid, column)) == type
-		? pstrdup(quote_identifier(column))
-		: psprintf("(%s)::%s", quote_identifier(column), format_type_be(type));
+		? column_reference(column)
+		: psprintf("(%s)::%s", column_reference(column), format_type_be(type));
 }
 
 /* Terms joined by AND, in the server's way of writing. */
@@ -113,7 +126,7 @@ static char *
 or_shared(const RkTenantOptions *options, RkClaimKind kind, char *term)
 {
 	return options->shared && kind == RK_CLAIM_TENANT
-		? psprintf("((%s IS NULL) OR %s)", quote_identifier(options->by[kind]), term) : term;
+		? psprintf("((%s IS NULL) OR %s)", column_reference(options->by[kind]), term) : term;
 }
 
 static char *
@@ -295,13 +308,8 @@ rowkeeper_tenant_is_intact(PG_FUNCTION_ARGS)
 	RkTenantOptions *options = rk_tenant_options_of(relid);
 	Policy		policies[POLICY_COUNT];
 
-	if (options == NULL)
+	if (options == NULL || !rk_tenant_options_fit(relid, options))
 		PG_RETURN_BOOL(false);
-	for (RkClaimKind kind = 0; kind < RK_CLAIM_KINDS; kind++)
-		if (options->by[kind] != NULL &&
-			(get_attnum(relid, options->by[kind]) <= 0 ||
-			 !OidIsValid(rk_tenant_column_type(relid, options->by[kind]))))
-			PG_RETURN_BOOL(false);
 	wanted_policies(relid, options, policies);
 	for (int i = 0; i < POLICY_COUNT; i++)
 		if (policy_state(relid, &policies[i]) != (policies[i].using == NULL ? POLICY_MISSING : POLICY_RIGHT))
@@ -419,26 +427,48 @@ rk_tenant_unprotect(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *o
 	drop_trigger(fcinfo, relid);
 }
 
+/* guard_expression() in plain words, the claims read from plain settings. */
+static char *
+plain_expression(Oid relid, const RkTenantOptions *options, bool shared)
+{
+	List	   *terms = NIL;
+
+	for (RkClaimKind kind = 0; kind < RK_CLAIM_KINDS; kind++)
+	{
+		char	   *term;
+
+		if (options->by[kind] == NULL)
+			continue;
+		term = psprintf("(%s = nullif(current_setting('app.%s_id', true), '')::%s)",
+						operand(relid, options->by[kind]), rk_claim_names[kind],
+						format_type_be(rk_tenant_column_type(relid, options->by[kind])));
+		terms = lappend(terms, shared ? or_shared(options, kind, term) : term);
+	}
+	return join_terms(terms);
+}
+
 /*
- * Leave the relation protected without us: a policy that needs nothing of ours
- * and reads the claims from plain settings, as a hand-written one does.
+ * Leave the relation protected without us: policies that need nothing of ours
+ * and read the claims from plain settings, as hand-written ones do. As before,
+ * a restrictive one keeps a policy beside them from showing more, and shared
+ * rows stay nobody's to change.
  */
 void
 rk_tenant_leave(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options)
 {
-	List	   *terms = NIL;
-	char	   *using;
+	char	   *using = plain_expression(relid, options, true);
+	char	   *check = plain_expression(relid, options, false);
+	Policy		policies[] = {
+		{"tenant_isolation", true, "*", using, options->shared ? check : NULL, NULL},
+		{"tenant_isolation_guard", false, "*", using, options->shared ? check : NULL, NULL},
+		{"tenant_isolation_update", false, "w", options->shared ? check : NULL, NULL, NULL},
+		{"tenant_isolation_delete", false, "d", options->shared ? check : NULL, NULL, NULL}
+	};
 
-	for (RkClaimKind kind = 0; kind < RK_CLAIM_KINDS; kind++)
-		if (options->by[kind] != NULL)
-			terms = lappend(terms, or_shared(options, kind,
-											 psprintf("(%s = nullif(current_setting('app.%s_id', true), '')::%s)",
-													  operand(relid, options->by[kind]), rk_claim_names[kind],
-													  format_type_be(rk_tenant_column_type(relid, options->by[kind])))));
-	using = join_terms(terms);
 	(void) rk_tenant_policies_ensure(fcinfo, relid, NULL);
-	rk_run_step(fcinfo, rk_tenant_owner_of(relid),
-				psprintf("CREATE POLICY tenant_isolation ON %s USING (%s)", rk_relation_name(relid), using));
+	for (int i = 0; i < lengthof(policies); i++)
+		if (policies[i].using != NULL)
+			rk_run_step(fcinfo, rk_tenant_owner_of(relid), create_policy_sql(relid, &policies[i]));
 	drop_trigger(fcinfo, relid);
 }
 

@@ -33,6 +33,7 @@ typedef struct RkTenantOptions
 
 /* options.c */
 extern RkTenantOptions *rk_tenant_options_of(Oid relid);
+extern bool rk_tenant_options_fit(Oid relid, const RkTenantOptions *options);
 extern char *rk_tenant_options_format(const RkTenantOptions *options);
 
 /* policies.c: the row security of one relation */
@@ -52,6 +53,8 @@ extern void rk_tenant_prepare_columns(FunctionCallInfo fcinfo, Oid root, const R
 extern bool rk_tenant_default_ensure(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options);
 extern void rk_tenant_default_drop(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options, RkClaimKind kind);
 
+extern void rk_tenant_old_defaults_drop(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *before,
+										const RkTenantOptions *after);
 extern bool rk_tenant_is_large(Oid relid);
 extern int64 rk_tenant_count(Oid role, const char *sql);
 

@@ -52,7 +52,8 @@ typedef struct Call
 
 /*
  * Parameters of every query: $1 role, $2 schema, $3 tables, $4 and $5 the
- * privileges on tables and sequences, $6 created_by.
+ * privileges on tables and sequences, $6 created_by, $7 whether the level is
+ * "own", which is of what isolates its rows only.
  */
 #define CHOSEN \
 	"WITH role AS (SELECT oid, rolname FROM pg_roles WHERE rolname = $1), " \
@@ -62,6 +63,12 @@ typedef struct Call
 	" WHERE NOT c.relispartition AND c.relkind IN ('r', 'p', 'v', 'm', 'f') " \
 	"  AND CASE WHEN $3 IS NULL THEN n.nspname = $2 ELSE c.oid = ANY ($3) END " \
 	"  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')) "
+
+/* Whether what was chosen shows each tenant its rows: an isolated table, or a view with its reader's rights. */
+#define IS_ISOLATED \
+	"CASE c.relkind WHEN 'v' THEN coalesce((SELECT o.option_value::boolean FROM pg_class v, pg_options_to_table(v.reloptions) o " \
+	"   WHERE v.oid = c.oid AND o.option_name = 'security_invoker'), false) " \
+	" ELSE rowkeeper._tenant_is_intact(c.oid) AND (SELECT t.relrowsecurity FROM pg_class t WHERE t.oid = c.oid) END"
 
 /* GRANT and REVOKE that lead from rights there are to those there should be. */
 #define DIFFERENCES(objects, kind) \
@@ -86,7 +93,8 @@ DIFFERENCES(CHOSEN
 /* Tables with rights on columns are service_columns()'. */
 static const char *const on_tables =
 DIFFERENCES(CHOSEN
-			", objects AS (SELECT c.name, CASE c.relkind WHEN 'm' THEN ARRAY(SELECT unnest($4) INTERSECT SELECT 'SELECT') ELSE $4 END AS wanted, "
+			", objects AS (SELECT c.name, CASE WHEN $7 AND NOT " IS_ISOLATED " THEN '{}' "
+			" WHEN c.relkind = 'm' THEN ARRAY(SELECT unnest($4) INTERSECT SELECT 'SELECT') ELSE $4 END AS wanted, "
 			HAD("c.relacl")
 			" FROM chosen c WHERE NOT EXISTS (SELECT FROM pg_attribute t, aclexplode(t.attacl) a, role r "
 			"  WHERE t.attrelid = c.oid AND a.grantee = r.oid)) ", "TABLE");
@@ -106,7 +114,7 @@ CHOSEN
 ", creators AS (SELECT oid, rolname FROM pg_roles WHERE $2 IS NOT NULL "
 "  AND CASE WHEN $6 IS NULL THEN oid IN (SELECT relowner FROM chosen UNION SELECT nspowner FROM pg_namespace WHERE nspname = $2) "
 "   ELSE rolname = ANY ($6) END AND rolname <> $1), "
-"kinds AS (SELECT * FROM (VALUES ('r'::\"char\", 'TABLES', $4), ('S', 'SEQUENCES', $5)) k (kind, word, wanted)), "
+"kinds AS (SELECT * FROM (VALUES ('r'::\"char\", 'TABLES', CASE WHEN $7 THEN '{}' ELSE $4 END), ('S', 'SEQUENCES', $5)) k (kind, word, wanted)), "
 "differences AS (SELECT c.rolname, k.word, "
 "  (SELECT string_agg(w, ', ' ORDER BY w) FROM unnest(k.wanted) w WHERE w <> ALL (h.had)) AS missing, "
 "  (SELECT string_agg(x, ', ' ORDER BY x) FROM unnest(h.had) x WHERE x <> ALL (k.wanted)) AS excess "
@@ -122,7 +130,7 @@ CHOSEN
 static const char *const as_admin =
 CHOSEN
 "SELECT s FROM (SELECT DISTINCT 1 AS at, format('GRANT %I TO %I', o.rolname, $1) AS s FROM chosen c JOIN pg_roles o ON o.oid = c.relowner, role r "
-"  WHERE o.oid <> r.oid AND NOT EXISTS (SELECT FROM pg_auth_members m WHERE m.roleid = o.oid AND m.member = r.oid) "
+"  WHERE c.relkind IN ('r', 'p') AND o.oid <> r.oid AND NOT EXISTS (SELECT FROM pg_auth_members m WHERE m.roleid = o.oid AND m.member = r.oid) "
 " UNION ALL SELECT 2, format('REVOKE TRUNCATE ON TABLE %s FROM %I', c.name, o.rolname) FROM chosen c JOIN pg_roles o ON o.oid = c.relowner "
 "  WHERE c.relkind IN ('r', 'p', 'f') AND EXISTS (SELECT FROM aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a "
 "   WHERE a.grantee = c.relowner AND a.privilege_type = 'TRUNCATE')) d ORDER BY at, s COLLATE \"C\"";
@@ -134,8 +142,18 @@ CHOSEN
 
 static const char *const not_isolated =
 CHOSEN
-"SELECT c.name FROM chosen c WHERE c.relkind IN ('r', 'p') "
-" AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = '" RK_TENANT_TRIGGER "') ORDER BY c.name COLLATE \"C\"";
+"SELECT c.name FROM chosen c WHERE c.relkind IN ('r', 'p') AND NOT " IS_ISOLATED " ORDER BY c.name COLLATE \"C\"";
+
+/* Tables whose owner no policy holds, or can become who is not held. */
+static const char *const owned_by_powerful =
+CHOSEN
+"SELECT c.name FROM chosen c WHERE c.relkind IN ('r', 'p') AND EXISTS (SELECT FROM pg_roles p "
+"  WHERE (p.rolsuper OR p.rolbypassrls) AND pg_has_role(c.relowner, p.oid, 'MEMBER')) ORDER BY c.name COLLATE \"C\"";
+
+/* Roles that the role can become and no policy holds. */
+static const char *const powerful_groups =
+"SELECT p.rolname::text FROM pg_roles p, pg_roles r WHERE r.rolname = $1 AND p.oid <> r.oid "
+" AND (p.rolsuper OR p.rolbypassrls) AND pg_has_role(r.oid, p.oid, 'MEMBER') ORDER BY p.rolname COLLATE \"C\"";
 
 /* Everything that was granted to a role itself in this database. */
 static const char *const everything_of =
@@ -164,17 +182,24 @@ text_array(const char *literal)
 	return OidInputFunctionCall(F_ARRAY_IN, pstrdup(literal), TEXTOID, -1);
 }
 
+static bool
+is_own(const Level *level)
+{
+	return level != NULL && strcmp(level->name, "own") == 0;
+}
+
 /* The texts that a query gives, in the caller's memory. */
 static List *
 ask(const Call *call, const char *sql)
 {
-	Oid			types[6] = {NAMEOID, NAMEOID, OIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, NAMEARRAYOID};
-	Datum		values[6] = {
+	Oid			types[7] = {NAMEOID, NAMEOID, OIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, NAMEARRAYOID, BOOLOID};
+	Datum		values[7] = {
 		DirectFunctionCall1(namein, CStringGetDatum(call->role)), call->schema, call->tables,
 		text_array(call->level == NULL ? "{}" : call->level->tables),
-		text_array(call->level == NULL ? "{}" : call->level->sequences), call->created_by
+		text_array(call->level == NULL ? "{}" : call->level->sequences), call->created_by,
+		BoolGetDatum(is_own(call->level))
 	};
-	char		nulls[7] = "      ";
+	char		nulls[8] = "       ";
 	MemoryContext caller = CurrentMemoryContext;
 	List	   *texts = NIL;
 	RkIdentity	saved;
@@ -184,7 +209,7 @@ ask(const Call *call, const char *sql)
 	nulls[5] = call->created_by == 0 ? 'n' : ' ';
 	rk_identity_assume(&saved, GetUserId(), false);
 	SPI_connect();
-	if (SPI_execute_with_args(sql, 6, types, values, nulls, false, 0) != SPI_OK_SELECT)
+	if (SPI_execute_with_args(sql, 7, types, values, nulls, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not compare the rights of a role");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -271,6 +296,33 @@ check_isolated(const Call *call)
 						 quote_literal_cstr(linitial(missing)))));
 }
 
+/* Level "admin" makes the role a member of owners: of none that no policy holds. */
+static void
+check_owners(const Call *call)
+{
+	List	   *tables = ask(call, owned_by_powerful);
+
+	if (tables != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the owner of %s is, or can become, a role with SUPERUSER or BYPASSRLS, which level \"admin\" would hand on",
+						(char *) linitial(tables)),
+				 errhint("ALTER TABLE %s OWNER TO a role without them.", (char *) linitial(tables))));
+}
+
+/* No level limits who can become somebody that nothing limits. */
+static void
+check_groups(const Call *call)
+{
+	List	   *groups = ask(call, powerful_groups);
+
+	if (groups != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("role \"%s\" can become \"%s\", which has SUPERUSER or BYPASSRLS", call->role, (char *) linitial(groups)),
+				 errhint("REVOKE that membership first.")));
+}
+
 static void
 check_not_null(FunctionCallInfo fcinfo, int count)
 {
@@ -286,10 +338,12 @@ check_not_null(FunctionCallInfo fcinfo, int count)
  * regclass[], created_by name[]) returns SETOF text: a login role with exactly
  * the rights of its level on the tables of a schema, also on those that the
  * roles created_by (NULL: the owners of those there are) make later, or on
- * these tables only. The role is made where it does not exist, never with a
+ * these tables only; level 'own' is of isolated tables and views with their
+ * reader's rights, and of nothing made later. The role is made where it does not exist, never with a
  * password. The caller needs the right to give what is given. 22023 no such
  * level, or neither schema nor tables; 3F000 no such schema; 55000 level 'own'
- * on a table that is not isolated.
+ * on a table that is not isolated, 'admin' of an owner that no policy holds, or a
+ * role that can become such a one.
  */
 Datum
 rowkeeper_service_role(PG_FUNCTION_ARGS)
@@ -311,8 +365,10 @@ rowkeeper_service_role(PG_FUNCTION_ARGS)
 		call.tables = PG_GETARG_DATUM(3);
 	call.created_by = PG_ARGISNULL(4) ? 0 : PG_GETARG_DATUM(4);
 
-	if (strcmp(call.level->name, "own") == 0)
+	if (is_own(call.level))
 		check_isolated(&call);
+	if (strcmp(call.level->name, "admin") == 0)
+		check_owners(&call);
 	ensure_role(&call);
 	ensure_connect(&call);
 	run_all(&call, on_schemas);
@@ -320,6 +376,7 @@ rowkeeper_service_role(PG_FUNCTION_ARGS)
 	run_all(&call, on_sequences);
 	run_all(&call, by_default);
 	run_all(&call, strcmp(call.level->name, "admin") == 0 ? as_admin : not_as_admin);
+	check_groups(&call);
 	return (Datum) 0;
 }
 
@@ -344,75 +401,100 @@ rowkeeper_service_off(PG_FUNCTION_ARGS)
 
 /* ---- columns ---- */
 
-/* Names of columns as GRANT takes them; NULL: none. Checks that they exist. */
-static char *
-column_names(Oid relid, ArrayType *names)
+static int
+compare_names(const ListCell *a, const ListCell *b)
+{
+	return strcmp(lfirst(a), lfirst(b));
+}
+
+/* The names in an array, sorted, each once. */
+static List *
+sorted_names(ArrayType *array)
 {
 	Datum	   *elements;
 	bool	   *nulls;
 	int			count;
-	StringInfoData list;
+	List	   *names = NIL;
+	List	   *different = NIL;
+	ListCell   *lc;
 
-	deconstruct_array(names, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR, &elements, &nulls, &count);
-	initStringInfo(&list);
+	deconstruct_array(array, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR, &elements, &nulls, &count);
 	for (int i = 0; i < count; i++)
-	{
-		char	   *name = nulls[i] ? "" : NameStr(*DatumGetName(elements[i]));
-
-		if (get_attnum(relid, name) <= 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("column \"%s\" of %s does not exist", name, rk_relation_name(relid))));
-		appendStringInfo(&list, "%s%s", list.len > 0 ? ", " : "", quote_identifier(name));
-	}
-	return list.len > 0 ? list.data : NULL;
+		names = lappend(names, nulls[i] ? "" : pstrdup(NameStr(*DatumGetName(elements[i]))));
+	list_sort(names, compare_names);
+	foreach(lc, names)
+		if (different == NIL || strcmp(llast(different), lfirst(lc)) != 0)
+			different = lappend(different, lfirst(lc));
+	return different;
 }
 
-/* The columns on which a role has a right, as column_names() has them. */
-static char *
+/* The columns that a call names, as sorted_names() has them. Checks that they exist. */
+static List *
+column_names(Oid relid, ArrayType *array)
+{
+	List	   *names = sorted_names(array);
+	ListCell   *lc;
+
+	foreach(lc, names)
+		if (get_attnum(relid, lfirst(lc)) <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("column \"%s\" of %s does not exist", (char *) lfirst(lc), rk_relation_name(relid))));
+	return names;
+}
+
+/* The columns on which a role has a right, as sorted_names() has them. */
+static List *
 granted_columns(Oid relid, Oid role, const char *privilege)
 {
 	Oid			types[3] = {OIDOID, OIDOID, TEXTOID};
 	Datum		values[3] = {ObjectIdGetDatum(relid), ObjectIdGetDatum(role), CStringGetTextDatum(privilege)};
 	bool		isnull;
 	Datum		names = rk_fetch(GetUserId(),
-								 "SELECT string_agg(quote_ident(t.attname), ', ' ORDER BY t.attname COLLATE \"C\") FROM pg_attribute t, aclexplode(t.attacl) a"
+								 "SELECT array_agg(t.attname) FROM pg_attribute t, aclexplode(t.attacl) a"
 								 " WHERE t.attrelid = $1 AND a.grantee = $2 AND a.privilege_type = $3",
 								 3, types, values, NULL, &isnull);
 
-	return isnull ? NULL : TextDatumGetCString(names);
+	return isnull ? NIL : sorted_names(DatumGetArrayTypeP(names));
 }
 
-/* Sorted, so that equal sets are equal text. */
-static char *
-sorted_names(char *names)
+static bool
+equal_names(const List *a, const List *b)
 {
-	Oid			types[1] = {TEXTOID};
-	Datum		values[1];
-	bool		isnull;
+	if (list_length(a) != list_length(b))
+		return false;
+	for (int i = 0; i < list_length(a); i++)
+		if (strcmp(list_nth(a, i), list_nth(b, i)) != 0)
+			return false;
+	return true;
+}
 
-	if (names == NULL)
-		return NULL;
-	values[0] = CStringGetTextDatum(names);
-	return TextDatumGetCString(rk_fetch(GetUserId(),
-										"SELECT string_agg(DISTINCT n, ', ' ORDER BY n) FROM"
-										" (SELECT unnest(string_to_array($1, ', ')) COLLATE \"C\" AS n) s",
-										1, types, values, NULL, &isnull));
+/* Names as GRANT takes them. Quoted last of all: a name may be anything. */
+static char *
+quoted_names(const List *names)
+{
+	StringInfoData list;
+	ListCell   *lc;
+
+	initStringInfo(&list);
+	foreach(lc, names)
+		appendStringInfo(&list, "%s%s", list.len > 0 ? ", " : "", quote_identifier(lfirst(lc)));
+	return list.data;
 }
 
 static void
-ensure_columns(FunctionCallInfo fcinfo, Oid relid, const char *role, const char *privilege, char *wanted)
+ensure_columns(FunctionCallInfo fcinfo, Oid relid, const char *role, const char *privilege, List *wanted)
 {
-	char	   *had = granted_columns(relid, get_role_oid(role, false), privilege);
+	List	   *had = granted_columns(relid, get_role_oid(role, false), privilege);
 
-	wanted = sorted_names(wanted);
-	had = sorted_names(had);
-	if (had != NULL && (wanted == NULL || strcmp(had, wanted) != 0))
+	if (equal_names(had, wanted))
+		return;
+	if (had != NIL)
 		rk_run_step(fcinfo, GetUserId(),
-					psprintf("REVOKE %s (%s) ON %s FROM %s", privilege, had, rk_relation_name(relid), quote_identifier(role)));
-	if (wanted != NULL && (had == NULL || strcmp(had, wanted) != 0))
+					psprintf("REVOKE %s (%s) ON %s FROM %s", privilege, quoted_names(had), rk_relation_name(relid), quote_identifier(role)));
+	if (wanted != NIL)
 		rk_run_step(fcinfo, GetUserId(),
-					psprintf("GRANT %s (%s) ON %s TO %s", privilege, wanted, rk_relation_name(relid), quote_identifier(role)));
+					psprintf("GRANT %s (%s) ON %s TO %s", privilege, quoted_names(wanted), rk_relation_name(relid), quote_identifier(role)));
 }
 
 /* A right on the table beside rights on columns would make these mean nothing. */
@@ -445,8 +527,8 @@ rowkeeper_service_columns(PG_FUNCTION_ARGS)
 {
 	char	   *role;
 	Oid			relid;
-	char	   *read;
-	char	   *write;
+	List	   *read;
+	List	   *write;
 
 	rk_steps_begin(fcinfo);
 	check_not_null(fcinfo, 4);

@@ -15,9 +15,11 @@
  *
  * A check hook cannot tell SET LOCAL from SET, so claims hold for the
  * transaction that verified them only (claim.c), and nothing but a running
- * transaction's own SET is listened to: ALTER ROLE SET would plant a token.
+ * transaction's own SET is listened to: ALTER ROLE SET would plant a token. So
+ * would a SET of before the library was loaded, perhaps by another client of
+ * the same pooled connection, in whose transaction it is loaded.
  */
-#include "tenant/tenant.h"
+#include "tenant/json.h"
 
 #include <math.h>
 
@@ -35,10 +37,8 @@
 #include "utils/guc.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
-#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 #define MAX_TOKEN_LENGTH 8192
@@ -61,6 +61,7 @@ typedef struct TokenExtra
 static char *token_value;		/* the server's */
 static const TokenExtra *token = NULL;
 static bool setting_signed = false; /* tenant_set_signed() is setting it */
+static bool defining = false;	/* the library is being loaded */
 
 PG_FUNCTION_INFO_V1(rowkeeper_tenant_set_signed);
 PG_FUNCTION_INFO_V1(rowkeeper_tenant_sign);
@@ -135,139 +136,54 @@ decode_base64url(const char *from, int length, int *decoded)
 
 /* ---- JSON ---- */
 
-/* The members met so far, at every depth of the object that is open. */
-typedef struct Members
-{
-	List	   *names;			/* of Lists of char *, innermost first */
-	bool		repeated;
-} Members;
-
-static RkJsonResult
-begin_object(void *state)
-{
-	Members    *members = state;
-
-	members->names = lcons(NIL, members->names);
-	RK_JSON_GO_ON;
-}
-
-static RkJsonResult
-end_object(void *state)
-{
-	Members    *members = state;
-
-	members->names = list_delete_first(members->names);
-	RK_JSON_GO_ON;
-}
-
-static RkJsonResult
-begin_member(void *state, char *name, bool isnull)
-{
-	Members    *members = state;
-	List	   *object = linitial(members->names);
-	ListCell   *lc;
-
-	foreach(lc, object)
-		members->repeated |= strcmp(lfirst(lc), name) == 0;
-	linitial(members->names) = lappend(object, pstrdup(name));
-	RK_JSON_GO_ON;
-}
-
-/*
- * Whether no object in a JSON text has a member twice. Readers differ in which
- * of two they take, so who signed may have meant the other one.
- */
-static bool
-members_differ(const char *text)
-{
-	Members		members = {NIL, false};
-	JsonSemAction action = {
-		.semstate = &members,
-		.object_start = begin_object,
-		.object_end = end_object,
-		.object_field_start = begin_member
-	};
-
-	return pg_parse_json(rk_json_lexer(text, strlen(text)), &action) == JSON_SUCCESS &&
-		!members.repeated;
-}
-
 /* A JSON object that a token consists of. */
-static Jsonb *
+static RkJson *
 parse_object(const char *text, int length)
 {
-	Jsonb	   *object;
-
 	if (strlen(text) != length || !pg_verify_mbstr(PG_UTF8, text, length, true))
 		return NULL;
-	text = pg_any_to_server(text, length, PG_UTF8);
-
-	if (!members_differ(text))
-		return NULL;
-	object = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
-	return JB_ROOT_IS_OBJECT(object) ? object : NULL;
+	return rk_json_object(pg_any_to_server(text, length, PG_UTF8));
 }
 
-/* What a dotted path leads to; NULL where it leads nowhere. */
-static JsonbValue *
-find_path(Jsonb *object, const char *path, JsonbValue *value)
-{
-	JsonbContainer *container = &object->root;
-
-	for (;;)
-	{
-		const char *dot = strchr(path, '.');
-		int			length = dot == NULL ? strlen(path) : dot - path;
-
-		if (!JsonContainerIsObject(container) ||
-			getKeyJsonValueFromContainer(container, path, length, value) == NULL)
-			return NULL;
-		if (dot == NULL)
-			return value;
-		if (value->type != jbvBinary)
-			return NULL;
-		container = value->val.binary.data;
-		path = dot + 1;
-	}
-}
-
+/* Whether a JSON number is whole and written as bigint would be. */
 static bool
-is_string(const JsonbValue *value, const char *expected)
+is_plain_number(const char *text)
 {
-	return value->type == jbvString &&
-		value->val.string.len == strlen(expected) &&
-		memcmp(value->val.string.val, expected, value->val.string.len) == 0;
+	int			length = strspn(text, "0123456789");
+
+	return text[length] == '\0' && length <= 15;
 }
 
 /* A claim's value as text: a string, or a number as numeric is written out. */
 static char *
-claim_text(Jsonb *payload, const char *path)
+claim_text(const RkJson *payload, const char *path)
 {
-	JsonbValue	value;
+	const RkJson *value = rk_json_find(payload, path);
 
-	if (find_path(payload, path, &value) == NULL)
+	if (value == NULL || (value->type != JSON_TOKEN_STRING && value->type != JSON_TOKEN_NUMBER))
 		return NULL;
-	if (value.type == jbvString)
-		return pnstrdup(value.val.string.val, value.val.string.len);
-	if (value.type == jbvNumeric)
-		return DatumGetCString(DirectFunctionCall1(numeric_out,
-												   NumericGetDatum(value.val.numeric)));
-	return NULL;
+	if (value->type == JSON_TOKEN_STRING || is_plain_number(value->text))
+		return value->text;
+	return DatumGetCString(DirectFunctionCall1(numeric_out,
+											   DirectFunctionCall3(numeric_in,
+																   CStringGetDatum(value->text),
+																   ObjectIdGetDatum(InvalidOid),
+																   Int32GetDatum(-1))));
 }
 
 /* A NumericDate: seconds since 1970. */
 static bool
-date_claim(Jsonb *payload, const char *name, bool *present, float8 *seconds)
+date_claim(const RkJson *payload, const char *name, bool *present, float8 *seconds)
 {
-	JsonbValue	value;
+	const RkJson *value = rk_json_find(payload, name);
 
-	*present = find_path(payload, name, &value) != NULL;
+	*present = value != NULL;
 	if (!*present)
 		return true;
-	if (value.type != jbvNumeric)
+	if (value->type != JSON_TOKEN_NUMBER)
 		return false;
-	*seconds = DatumGetFloat8(DirectFunctionCall1(numeric_float8,
-												  NumericGetDatum(value.val.numeric)));
+	*seconds = is_plain_number(value->text) ? (float8) strtoll(value->text, NULL, 10)
+		: DatumGetFloat8(DirectFunctionCall1(float8in, CStringGetDatum(value->text)));
 	return true;
 }
 
@@ -336,12 +252,12 @@ keep_header(const char *text, int length, const char *kid)
 static const char *
 read_header(const char *text, int length, const char **kid)
 {
-	JsonbValue	value;
+	const RkJson *value;
 	uint8	   *json;
 	int			json_length;
-	Jsonb	   *header;
+	const RkJson *header;
 
-	if (known_header.length == length && memcmp(known_header.encoded, text, length) == 0)
+	if (known_header.length > 0 && known_header.length == length && memcmp(known_header.encoded, text, length) == 0)
 	{
 		*kid = known_header.has_kid ? known_header.kid : NULL;
 
@@ -351,13 +267,13 @@ read_header(const char *text, int length, const char **kid)
 	header = json == NULL ? NULL : parse_object((char *) json, json_length);
 	if (header == NULL)
 		return "its header is malformed";
-	if (find_path(header, "alg", &value) == NULL || !is_string(&value, "HS256"))
+	value = rk_json_find(header, "alg");
+	if (value == NULL || !rk_json_is_string(value, "HS256"))
 		return "its algorithm is not HS256";
-	if (find_path(header, "crit", &value) != NULL)
+	if (rk_json_find(header, "crit") != NULL)
 		return "its header has an extension that must be understood";
-	*kid = find_path(header, "kid", &value) == NULL ? NULL
-		: value.type == jbvString ? pnstrdup(value.val.string.val, value.val.string.len)
-		: "";
+	value = rk_json_find(header, "kid");
+	*kid = value == NULL ? NULL : value->type == JSON_TOKEN_STRING ? value->text : "";
 	keep_header(text, length, *kid);
 	return NULL;
 }
@@ -380,28 +296,28 @@ find_key(const char *kid, const char **reason)
 }
 
 static bool
-has_audience(Jsonb *payload, const char *audience)
+has_audience(const RkJson *payload, const char *audience)
 {
-	JsonbValue	value;
+	const RkJson *value = rk_json_find(payload, "aud");
 
-	if (find_path(payload, "aud", &value) == NULL)
+	if (value == NULL)
 		return false;
-	if (value.type != jbvBinary || !JsonContainerIsArray(value.val.binary.data))
-		return is_string(&value, audience);
-	for (uint32 i = 0; i < JsonContainerSize(value.val.binary.data); i++)
-		if (is_string(getIthJsonbValueFromContainer(value.val.binary.data, i), audience))
+	if (value->type != JSON_TOKEN_ARRAY_START)
+		return rk_json_is_string(value, audience);
+	for (value = value->first; value != NULL; value = value->next)
+		if (rk_json_is_string(value, audience))
 			return true;
 	return false;
 }
 
 /* Why the payload of a token that is signed well is not accepted, or NULL. */
 static const char *
-check_payload(Jsonb *payload, const RkTokenKey *key, bool visible)
+check_payload(const RkJson *payload, const RkTokenKey *key, bool visible)
 {
 	float8		now = epoch_seconds(GetCurrentTimestamp());
 	float8		date;
 	bool		present;
-	JsonbValue	value;
+	const RkJson *role;
 
 	if (!date_claim(payload, "exp", &present, &date) || !present)
 		return "it has no \"exp\"";
@@ -413,20 +329,20 @@ check_payload(Jsonb *payload, const RkTokenKey *key, bool visible)
 		return "it is not valid yet";
 	if (!has_audience(payload, key->audience != NULL ? key->audience : get_database_name(MyDatabaseId)))
 		return "it is meant for another audience";
-	if (find_path(payload, "role", &value) != NULL &&
-		!is_string(&value, GetUserNameFromId(GetSessionUserId(), false)))
+	role = rk_json_find(payload, "role");
+	if (role != NULL && !rk_json_is_string(role, GetUserNameFromId(GetSessionUserId(), false)))
 		return "it is meant for another role";
 	return NULL;
 }
 
 static const char *
-read_claim(Jsonb *payload, const char *path, char **claim)
+read_claim(const RkJson *payload, const char *path, char **claim)
 {
-	JsonbValue	value;
+	const RkJson *value = rk_json_find(payload, path);
 
 	*claim = claim_text(payload, path);
 	if (*claim == NULL)
-		return find_path(payload, path, &value) == NULL || value.type == jbvNull ? NULL
+		return value == NULL || value->type == JSON_TOKEN_NULL ? NULL
 			: "a claim is neither text nor a number";
 	if (**claim == '\0' || strlen(*claim) > RK_MAX_CLAIM_LENGTH)
 		return "a claim is empty or too long";
@@ -447,7 +363,7 @@ verify(const char *jwt, bool visible, TokenClaims *claims)
 	uint8	   *decoded;
 	int			length;
 	const char *kid;
-	Jsonb	   *payload;
+	const RkJson *payload;
 	const RkTokenKey *key;
 	const char *reason;
 
@@ -495,7 +411,9 @@ verify_quietly(const char *jwt, bool visible, TokenClaims *claims)
 	}
 	PG_CATCH();
 	{
-		/* parsing text holds nothing that only an abort would release */
+		/* a cancel is no reason; parsing text holds nothing that only an abort would release */
+		if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_DATA_EXCEPTION)
+			PG_RE_THROW();
 		MemoryContextSwitchTo(caller);
 		FlushErrorState();
 		reason = "it is malformed";
@@ -613,6 +531,8 @@ check_token(char **newval, void **extra, GucSource source)
 	{
 		if (!(source == PGC_S_SESSION && IsTransactionState()))
 			reason = "it does not come from a session's own SET";
+		else if (defining)
+			reason = "it was set before the library was loaded (see session_preload_libraries)";
 		else
 		{
 			mask_activity();
@@ -832,6 +752,7 @@ rowkeeper_tenant_sign(PG_FUNCTION_ARGS)
 void
 rk_token_init(void)
 {
+	defining = true;
 	DefineCustomStringVariable("rowkeeper.token",
 							   "A signed token (JWT, HS256) that names tenant and user for the transaction.",
 							   "Prefer rowkeeper.tenant_set_signed($1): others of the same role can see a SET. "
@@ -839,4 +760,5 @@ rk_token_init(void)
 							   &token_value, "", PGC_USERSET,
 							   GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE | GUC_NO_SHOW_ALL,
 							   check_token, assign_token, NULL);
+	defining = false;
 }

@@ -13,8 +13,11 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/dependency.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -67,11 +70,25 @@ read_key(HeapTuple tuple, TupleDesc desc)
 	return key;
 }
 
+/*
+ * The table of keys, or InvalidOid. In a database without the extension, where
+ * the library may be preloaded all the same, a table of that name is anybody's.
+ */
+static Oid
+find_keys_table(void)
+{
+	Oid			extension = get_extension_oid("rowkeeper", true);
+	Oid			schema = get_namespace_oid("rowkeeper", true);
+	Oid			table = OidIsValid(schema) ? get_relname_relid("_token_key", schema) : InvalidOid;
+
+	return OidIsValid(extension) && OidIsValid(table) &&
+		getExtensionOfObject(RelationRelationId, table) == extension ? table : InvalidOid;
+}
+
 static void
 read_keys(void)
 {
-	Oid			schema = get_namespace_oid("rowkeeper", true);
-	Oid			table = OidIsValid(schema) ? get_relname_relid("_token_key", schema) : InvalidOid;
+	Oid			table = find_keys_table();
 	Relation	rel;
 	SysScanDesc scan;
 	HeapTuple	tuple;
@@ -87,6 +104,8 @@ read_keys(void)
 		return;
 
 	rel = table_open(table, AccessShareLock);
+	if (RelationGetDescr(rel)->natts != KEY_COLUMNS)
+		elog(ERROR, "table of keys has unexpected columns");
 	keys_table = table;
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	old = MemoryContextSwitchTo(keys_context);
@@ -161,7 +180,7 @@ rowkeeper_tenant_has_keys(PG_FUNCTION_ARGS)
 static void
 announce_change(void)
 {
-	CacheInvalidateRelcacheByRelid(get_relname_relid("_token_key", get_namespace_oid("rowkeeper", false)));
+	CacheInvalidateRelcacheByRelid(find_keys_table());
 }
 
 static void

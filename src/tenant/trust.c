@@ -69,8 +69,14 @@ follow_bypass_roles(FunctionCallInfo fcinfo)
 		{
 			RkTenantOptions *options = rk_tenant_options_of(lfirst_oid(lc));
 
-			if (options != NULL)
+			if (options == NULL)
+				continue;
+			if (rk_tenant_options_fit(lfirst_oid(lc), options))
 				(void) rk_tenant_policies_ensure(fcinfo, lfirst_oid(lc), options);
+			else
+				ereport(WARNING,
+						(errmsg("the column that isolates tenants in %s is gone, skipping it",
+								rk_relation_name(lfirst_oid(lc)))));
 		}
 	}
 }
