@@ -198,7 +198,13 @@ show_to_tenant(const RkHistory *history, RkHistoryEntry *entry)
 	if (entry->new_tenant == NULL)
 		return was_his;
 	if (!was_his)
+	{
+		Jsonb	   *key = rk_audit_changed_key(entry);
+
+		if (key != NULL)
+			entry->record_id = key;
 		entry->old_data = NULL;
+	}
 	if (!is_his)
 		entry->new_data = NULL;
 	entry->tenant = history->tenant;

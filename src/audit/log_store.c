@@ -36,14 +36,14 @@
  * (to_id IS NULL), which alone knows the relation, and one row for each name
  * it ever had.
  */
-#define ENTRIES_SELECT(old_data, new_data, tenant) \
+#define ENTRIES_SELECT(record_id, old_data, new_data, tenant) \
 	"SELECT e.id, e.changed_at, e.txid, t.table_schema, t.table_name, c.relation, " \
 	"  CASE e.action WHEN 'I' THEN 'INSERT' WHEN 'U' THEN 'UPDATE' WHEN 'D' THEN 'DELETE' " \
 	"    WHEN 'T' THEN 'TRUNCATE' WHEN 'B' THEN 'BASELINE' WHEN 'S' THEN 'SOFT DELETE' " \
 	"    WHEN 'R' THEN 'RESTORE' WHEN 'x' THEN 'DROP' WHEN 'd' THEN 'DETACH' WHEN 'a' THEN 'ATTACH' " \
 	"    WHEN 'l' THEN 'ALTER' WHEN 'o' THEN 'DISABLE' WHEN 'y' THEN 'BYPASS' WHEN 'e' THEN 'ERASE' " \
 	"    ELSE e.action::text END AS action, " \
-	"  e.record_id, " old_data " AS old_data, " new_data " AS new_data, " \
+	"  " record_id " AS record_id, " old_data " AS old_data, " new_data " AS new_data, " \
 	"  CASE WHEN e.old_data IS NOT NULL AND e.new_data IS NOT NULL THEN ARRAY(SELECT n.key FROM pg_catalog.jsonb_each(e.new_data) n " \
 	"    WHERE n.value IS DISTINCT FROM e.old_data -> n.key) END AS changed_fields, " \
 	"  w.new_data ->> 'actor' AS actor, w.new_data ->> 'actor_source' AS actor_source, " \
@@ -71,7 +71,7 @@
  */
 #define ENTRIES_SQL \
 	"CREATE VIEW rowkeeper_log.entries WITH (security_invoker = true) AS " \
-	ENTRIES_SELECT("e.old_data", "e.new_data", "e.tenant") ", e.new_tenant, e.table_id " ENTRIES_FROM
+	ENTRIES_SELECT("e.record_id", "e.old_data", "e.new_data", "e.tenant") ", e.new_tenant, e.table_id " ENTRIES_FROM
 
 #define OWNS_LOG \
 	"pg_catalog.pg_has_role((SELECT l.relowner FROM pg_catalog.pg_class l " \
@@ -109,13 +109,16 @@
  * The arrays of readable tables are computed once a query and stay an index
  * condition. relation is null once a table is dropped: then only the log's
  * owner reads its entries; so he does those of no table, number 0. Of a row
- * that changed its tenant each of both sees his half. What was written while
+ * that changed its tenant each of both sees his half, under its key of then. What was written while
  * another column was the tenant's is nobody's but the owner's.
  */
 #define AUDIT_LOG_SQL \
 	LATE_FUNCTIONS \
 	"CREATE VIEW rowkeeper.audit_log WITH (security_barrier = true) AS " \
 	ENTRIES_SELECT( \
+		"CASE WHEN e.new_tenant IS NULL OR NOT e.table_id = ANY (" TENANT_TABLES ") OR e.tenant = " TENANT " THEN e.record_id" \
+		"  ELSE (SELECT pg_catalog.jsonb_object_agg(k.key, coalesce(e.new_data -> k.key, k.value))" \
+		"    FROM pg_catalog.jsonb_each(e.record_id) k) END", \
 		"CASE WHEN e.new_tenant IS NULL OR NOT e.table_id = ANY (" TENANT_TABLES ") OR e.tenant = " TENANT " THEN e.old_data END", \
 		"CASE WHEN e.new_tenant IS NULL OR NOT e.table_id = ANY (" TENANT_TABLES ") OR e.new_tenant = " TENANT " THEN e.new_data END", \
 		"CASE WHEN e.new_tenant IS NULL OR NOT e.table_id = ANY (" TENANT_TABLES ") THEN e.tenant ELSE " TENANT " END") \

@@ -227,6 +227,7 @@ SET ROLE tenant_edges_app;
 BEGIN;
 SELECT rowkeeper.tenant_set(1);
 SELECT action, record_id, old_data, new_data, changed_fields, tenant FROM rowkeeper.audit_history('au2', 2);
+SELECT action, record_id, old_data, new_data, tenant FROM rowkeeper.audit_log WHERE relation = 'au2'::regclass AND record_id IS NOT NULL ORDER BY id;
 SELECT rowkeeper.tenant_set(2);
 SELECT action, record_id, old_data, new_data, changed_fields, tenant FROM rowkeeper.audit_history('au2', 20);
 COMMIT;

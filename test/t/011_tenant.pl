@@ -175,6 +175,25 @@ is(as('app', "BEGIN; SELECT rowkeeper.tenant_set(1) \\g /dev/null\n$all", databa
 	'and who was trusted is');
 is(as('eve', $all, database => 'restored'), $none, 'and who was not is not');
 
+# in any order, as parallel workers have it; a later partition is protected too
+sql($node, 'CREATE DATABASE parallel');
+$node->command_ok([ 'pg_restore', '-d', $node->connstr('parallel'), '-j', '4', '--exit-on-error', $dump ],
+	'restored by parallel workers');
+is(sql($node, "SELECT count(*) FROM rowkeeper.doctor(NULL, 'tenant') WHERE level = 'error'", 'parallel'), '0',
+	'the doctor is content');
+sql($node, 'CREATE TABLE shop.lines_2 PARTITION OF shop.lines FOR VALUES IN (2);
+	INSERT INTO shop.lines VALUES (1, 2), (2, 2); GRANT SELECT ON shop.lines_2 TO app', 'parallel');
+is(as('app', "BEGIN; SELECT rowkeeper.tenant_set(1) \\g /dev/null\nSELECT tenant_id, count(*) FROM shop.lines_2 GROUP BY 1",
+	database => 'parallel'), '1|1', 'a partition made later is isolated');
+# one partition of a dump under a root that is there and protected
+sql($node, 'ALTER TABLE shop.lines DETACH PARTITION shop.lines_1; DROP TABLE shop.lines_1', 'parallel');
+$node->command_ok([ 'pg_restore', '-d', $node->connstr('parallel'), '--section=pre-data', '-n', 'shop', '-t', 'lines_1', $dump ],
+	'one partition restored');
+sql($node, 'SET check_function_bodies = off; SET row_security = off;
+	ALTER TABLE ONLY shop.lines ATTACH PARTITION shop.lines_1 FOR VALUES IN (1)', 'parallel');
+is(sql($node, "SELECT relrowsecurity, (SELECT count(*) FROM pg_policy WHERE polrelid = c.oid) FROM pg_class c WHERE oid = 'shop.lines_1'::regclass", 'parallel'),
+	't|2', 'is protected while a dump is loaded, too');
+
 # ---- internal work under FORCE, as an owner without a claim ----
 
 is(as('migrator', $all), $none, 'the owner without a claim sees nothing');
