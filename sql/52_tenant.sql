@@ -154,7 +154,9 @@ COMMENT ON FUNCTION rowkeeper._tenant_escape(oid) IS
 
 -- The columns of claims.
 CREATE VIEW rowkeeper._tenant_columns AS
-SELECT t.root, t.table_schema, t.full_name, t.options, k.claim, a.attname AS column_name, a.attnum, a.attnotnull
+SELECT t.root, t.table_schema, t.full_name, t.options, k.claim, a.attname AS column_name, a.attnum,
+	a.attnotnull AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = t.root AND c.contype = 'n'
+		AND c.conkey[1] = a.attnum AND NOT c.convalidated) AS is_not_null
 FROM rowkeeper._tenant_tables t
 	CROSS JOIN pg_catalog.unnest('{tenant,user}'::text[]) k (claim)
 	JOIN pg_catalog.pg_attribute a
@@ -172,8 +174,9 @@ FROM rowkeeper._tenant_tree t
 REVOKE ALL ON rowkeeper._tenant_escaping FROM PUBLIC;
 COMMENT ON VIEW rowkeeper._tenant_escaping IS 'Roles that the row security of isolated tables does not hold.';
 
--- Views and materialized views that read a relation, through views with their
--- reader's rights, too.
+-- Views and materialized views that read a relation. What they read through a
+-- view with its reader's rights is read with those of who asks, but for what a
+-- materialized view has kept.
 CREATE VIEW rowkeeper._tenant_views AS
 WITH RECURSIVE reads AS (
 	SELECT DISTINCT d.refobjid AS relation, w.ev_class AS view
@@ -182,10 +185,10 @@ WITH RECURSIVE reads AS (
 	WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
 		AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> w.ev_class
 ), readers AS (
-	SELECT t.root, t.relation, t.table_schema, t.full_name, r.view
+	SELECT t.root, t.relation, t.table_schema, t.full_name, r.view, false AS as_asked
 	FROM rowkeeper._tenant_tree t JOIN reads r ON r.relation = t.relation
 	UNION
-	SELECT s.root, s.relation, s.table_schema, s.full_name, r.view
+	SELECT s.root, s.relation, s.table_schema, s.full_name, r.view, true
 	FROM readers s
 		JOIN pg_catalog.pg_class c ON c.oid = s.view AND c.reloptions @> '{security_invoker=true}'
 		JOIN reads r ON r.relation = s.view
@@ -195,10 +198,11 @@ SELECT s.root, s.relation, s.table_schema, s.full_name, c.oid AS view,
 	coalesce(c.relacl, pg_catalog.acldefault('r', c.relowner)) AS acl,
 	coalesce((SELECT o.option_value FROM pg_catalog.pg_options_to_table(c.reloptions) o
 		WHERE o.option_name = 'security_invoker')::boolean, false) AS is_invoker
-FROM readers s
+FROM (SELECT r.root, r.relation, r.table_schema, r.full_name, r.view, pg_catalog.bool_and(r.as_asked) AS as_asked
+		FROM readers r GROUP BY r.root, r.relation, r.table_schema, r.full_name, r.view) s
 	JOIN pg_catalog.pg_class c ON c.oid = s.view
 	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname !~ '^rowkeeper(_|$)';
+WHERE n.nspname !~ '^rowkeeper(_|$)' AND NOT (s.as_asked AND c.relkind = 'v');
 REVOKE ALL ON rowkeeper._tenant_views FROM PUBLIC;
 COMMENT ON VIEW rowkeeper._tenant_views IS 'Views that read isolated tables.';
 
@@ -354,7 +358,7 @@ SELECT 'nullable', 'error', k.table_schema, k.full_name,
 	pg_catalog.format('column %I may be null: such a row is nobody''s', k.column_name),
 	pg_catalog.format('SELECT rowkeeper.tenant(%L)', k.full_name)
 FROM rowkeeper._tenant_columns k
-WHERE NOT k.attnotnull AND NOT (k.claim = 'tenant' AND (k.options ->> 'shared')::boolean)
+WHERE NOT k.is_not_null AND NOT (k.claim = 'tenant' AND (k.options ->> 'shared')::boolean)
 UNION ALL
 SELECT 'index', 'warning', k.table_schema, k.full_name,
 	pg_catalog.format('no index begins with %I', k.column_name),

@@ -121,6 +121,21 @@ rk_tenant_is_large(Oid relid)
 									rk_relation_name(relid), (int64) rk_inline_rows + 1)) > rk_inline_rows;
 }
 
+/* Whether a column is NOT NULL, and not of new rows only (NOT VALID, from 18 on). */
+static bool
+is_not_null(Oid relid, const char *column)
+{
+	Oid			types[2] = {OIDOID, INT2OID};
+	Datum		values[2] = {ObjectIdGetDatum(relid), Int16GetDatum(get_attnum(relid, column))};
+	bool		isnull;
+
+	return fetch_column(relid, column)->attnotnull &&
+		DatumGetBool(rk_fetch(rk_tenant_owner_of(relid),
+							  "SELECT NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = $1 AND contype = 'n'"
+							  " AND conkey[1] = $2 AND NOT convalidated)",
+							  2, types, values, NULL, &isnull));
+}
+
 /* Whether a validated check constraint says that a column is not null. */
 static bool
 is_proved_not_null(Oid root, const char *column)
@@ -150,7 +165,7 @@ plan_not_null(Obstacles *obstacles, Oid root, const char *name, bool large)
 	const char *column = quote_identifier(name);
 	int64		nulls;
 
-	if (fetch_column(root, name)->attnotnull || (large && is_proved_not_null(root, name)))
+	if (is_not_null(root, name) || (large && is_proved_not_null(root, name)))
 		return;
 	if (large)
 	{
@@ -176,7 +191,7 @@ plan_not_null(Obstacles *obstacles, Oid root, const char *name, bool large)
 static void
 set_not_null(FunctionCallInfo fcinfo, Oid root, const char *name)
 {
-	if (!fetch_column(root, name)->attnotnull)
+	if (!is_not_null(root, name))
 		rk_run_ddl_step(fcinfo, rk_tenant_owner_of(root),
 						psprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL",
 								 rk_relation_name(root), quote_identifier(name)));
@@ -369,7 +384,7 @@ is_ready(Oid root, const RkTenantOptions *options)
 {
 	for (RkClaimKind kind = 0; kind < RK_CLAIM_KINDS; kind++)
 		if (options->by[kind] != NULL && !may_be_null(options, kind) &&
-			!fetch_column(root, options->by[kind])->attnotnull)
+			!is_not_null(root, options->by[kind]))
 			return false;
 	return !needs_index(root, leading_column(options));
 }

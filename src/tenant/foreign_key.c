@@ -348,6 +348,10 @@ tenant_column(Oid relid)
 {
 	RkTenantOptions *options;
 
+	if (get_rel_name(relid) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
 	rk_check_owner(relid);
 	options = rk_tenant_options_of(relid);
 	if (options == NULL || options->by[RK_CLAIM_TENANT] == NULL)

@@ -99,6 +99,7 @@ REVOKE EXECUTE ON FUNCTION rowkeeper.tenant_bypass(text) FROM tenant_bypass_app;
 
 -- recorded, of no table: for the owner of the log
 SELECT action, table_name, context ->> 'reason' AS reason, db_role FROM rowkeeper.audit_log WHERE action = 'BYPASS' AND db_role = 'tenant_bypass_admin' ORDER BY id;
+SELECT tables -> '' AS of_no_table FROM rowkeeper.audit_transactions('2000-01-01') WHERE tables ? '' AND db_user = session_user AND txid = (SELECT max(txid) FROM rowkeeper.audit_log WHERE action = 'BYPASS');
 SET ROLE tenant_bypass_admin;
 SELECT count(*) FROM rowkeeper.audit_log WHERE action = 'BYPASS';
 

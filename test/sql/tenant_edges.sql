@@ -278,6 +278,20 @@ SELECT object, detail FROM rowkeeper.doctor('tenant_edges', 'tenant') WHERE chec
 SELECT count(*) FROM rowkeeper.tenant_fk('ch', 'pa');
 SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'ch'::regclass AND contype = 'f' ORDER BY conname;
 
+SELECT rowkeeper.tenant_fk(0, 0);
+
+-- a view with its owner's rights over one with its reader's: the reader is held
+CREATE VIEW inner_view WITH (security_invoker = true) AS SELECT * FROM fine;
+CREATE VIEW outer_view AS SELECT * FROM inner_view;
+CREATE MATERIALIZED VIEW kept AS SELECT * FROM inner_view WITH NO DATA;
+GRANT SELECT ON fine, inner_view, outer_view, kept TO tenant_edges_app;
+SET ROLE tenant_edges_app;
+SELECT * FROM outer_view;
+RESET ROLE;
+SELECT check_name, object FROM rowkeeper.doctor('tenant_edges', 'tenant') WHERE level = 'error' ORDER BY object;
+DROP MATERIALIZED VIEW kept;
+DROP VIEW outer_view, inner_view;
+
 -- columns of any name, and nothing but one statement of them
 CREATE TABLE odd (id int, "a, b" int, "q,  id)ON odd TO x;ALTER ROLE tenant_edges_owner SUPERUSER;--" int);
 SELECT rowkeeper.service_columns('tenant_edges_app', 'odd', ARRAY(SELECT attname FROM pg_attribute WHERE attrelid = 'odd'::regclass AND attnum > 0), '{id,id,"a, b"}');
