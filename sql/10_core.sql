@@ -55,7 +55,9 @@ CREATE EVENT TRIGGER rowkeeper_ddl_end ON ddl_command_end
                  'IMPORT FOREIGN SCHEMA', 'CREATE SCHEMA', 'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER SCHEMA',
                  -- all of these alter tables, too: ALTER INDEX orders RENAME TO sales
                  'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER INDEX',
-                 'ALTER TYPE')
+                 'ALTER TYPE',
+                 -- who may read
+                 'GRANT', 'REVOKE', 'CREATE POLICY', 'ALTER POLICY', 'DROP POLICY')
     EXECUTE FUNCTION rowkeeper._on_ddl_end();
 ALTER EVENT TRIGGER rowkeeper_ddl_end ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER rowkeeper_ddl_end IS 'rowkeeper: what was created or altered';

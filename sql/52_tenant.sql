@@ -71,21 +71,22 @@ AS $$
 	SELECT CASE
 		WHEN NOT EXISTS (SELECT FROM rowkeeper._tenant_options($1) o
 			WHERE o ->> 'user' IS NULL AND NOT (o ->> 'shared')::boolean
-				AND o ->> 'tenant' = rowkeeper._changes_options($1, 'audit') ->> 'tenant'
-				-- the log is asked for a uuid as it is written out; as text it may be another one
-				AND CASE WHEN rowkeeper._tenant_claim() IS NULL OR (SELECT a.atttypid = 'uuid'::regtype
-						FROM pg_attribute a WHERE a.attrelid = $1 AND a.attname = o ->> 'tenant') THEN true
-					ELSE rowkeeper._tenant_claim() = rowkeeper.tenant_text() END)
+				AND o ->> 'tenant' = rowkeeper._changes_options($1, 'audit') ->> 'tenant')
 			OR EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = $1
 				AND p.polname <> ALL ('{rowkeeper_tenant,rowkeeper_tenant_guard,rowkeeper_tenant_bypass}')) THEN 0
 		WHEN rowkeeper._bypassing() AND EXISTS (SELECT FROM pg_policy p, unnest(p.polroles) r
 			WHERE p.polrelid = $1 AND p.polname = 'rowkeeper_tenant_bypass' AND pg_has_role(r, 'USAGE')) THEN 2
-		ELSE 1 END
+		WHEN EXISTS (WITH RECURSIVE types (type) AS (
+				SELECT a.atttypid FROM pg_attribute a
+				WHERE a.attrelid = $1 AND a.attname = rowkeeper._tenant_options($1) ->> 'tenant'
+				UNION ALL SELECT d.typbasetype FROM types t JOIN pg_type d ON d.oid = t.type AND d.typtype = 'd')
+			SELECT FROM types t WHERE t.type = 'uuid'::regtype) THEN 1
+		ELSE 3 END
 $$;
 REVOKE ALL ON FUNCTION rowkeeper._tenant_sight(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION rowkeeper._tenant_sight(regclass) TO PUBLIC;
 COMMENT ON FUNCTION rowkeeper._tenant_sight(regclass) IS
-    'what a reader whom row security holds sees of a table''s entries in the audit log: 0 none, 1 his tenant''s, 2 all';
+    'what a reader whom row security holds sees of a table''s entries in the audit log: 0 none, 1 his tenant''s, a uuid, 2 all, 3 his tenant''s, as the claim is written';
 
 -- The triggers that say how a relation is isolated; options null: nothing.
 CREATE VIEW rowkeeper._tenant_triggers AS
@@ -129,6 +130,22 @@ FROM tree t
 REVOKE ALL ON rowkeeper._tenant_tree FROM PUBLIC;
 COMMENT ON VIEW rowkeeper._tenant_tree IS 'Tables isolated by tenant, and their partitions.';
 
+-- Roles that no policy holds, or that can make themselves such a one: before 16
+-- CREATEROLE grants any role that is no superuser; server files are all data.
+CREATE VIEW rowkeeper._tenant_powers AS
+SELECT r.oid AS role, r.rolname,
+	CASE WHEN r.rolsuper THEN 'SUPERUSER' WHEN r.rolbypassrls THEN 'BYPASSRLS' WHEN r.rolreplication THEN 'REPLICATION'
+		WHEN r.rolcreaterole AND pg_catalog.current_setting('server_version_num')::integer < 160000 THEN 'CREATEROLE'
+		WHEN r.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files') THEN 'the rights of ' || r.rolname
+	END AS power
+FROM pg_catalog.pg_roles r
+WHERE r.rolsuper OR r.rolbypassrls OR r.rolreplication
+	OR (r.rolcreaterole AND pg_catalog.current_setting('server_version_num')::integer < 160000)
+	OR r.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files');
+REVOKE ALL ON rowkeeper._tenant_powers FROM PUBLIC;
+GRANT SELECT ON rowkeeper._tenant_powers TO PUBLIC;
+COMMENT ON VIEW rowkeeper._tenant_powers IS 'Roles past row security, as they are or as they can make themselves.';
+
 -- The reason why no policy of ours holds a role, or null.
 CREATE FUNCTION rowkeeper._tenant_escape(role oid) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
@@ -136,12 +153,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT CASE
 		WHEN r.rolsuper THEN 'It is a superuser.'
-		WHEN r.rolbypassrls THEN 'It has BYPASSRLS.'
 		ELSE coalesce(
-			(SELECT format('It can become %I, which has SUPERUSER or BYPASSRLS.', m.rolname)
-			 FROM pg_roles m
-			 WHERE (m.rolsuper OR m.rolbypassrls) AND pg_has_role(r.oid, m.oid, 'MEMBER')
-			 ORDER BY m.rolname LIMIT 1),
+			(SELECT format('It has %s.', p.power) FROM rowkeeper._tenant_powers p WHERE p.role = r.oid),
+			(SELECT CASE WHEN p.power ~ '^the rights' THEN format('It has %s.', p.power)
+				ELSE format('It can become %I, which has %s.', p.rolname, p.power) END
+			 FROM rowkeeper._tenant_powers p
+			 WHERE pg_has_role(r.oid, p.role, 'MEMBER')
+			 ORDER BY p.rolname LIMIT 1),
 			(SELECT format('It owns %s, whose row security is not forced.', t.full_name)
 			 FROM rowkeeper._tenant_tree t
 			 WHERE NOT t.forced AND pg_has_role(r.oid, t.owner, 'MEMBER')

@@ -15,6 +15,8 @@ WHERE c.audited
 UNION ALL
 SELECT s.target, s.feature, s.options, s.call, s.healthy, s.detail FROM rowkeeper._stamp_features s
 UNION ALL
+SELECT s.target, s.feature, s.options, s.call, s.healthy, s.detail FROM rowkeeper._soft_delete_features s
+UNION ALL
 SELECT s.target, s.feature, s.options, s.call, s.healthy, s.detail FROM rowkeeper._tenant_features s;
 REVOKE ALL ON rowkeeper.features FROM PUBLIC;
 GRANT SELECT ON rowkeeper.features TO PUBLIC;
@@ -119,6 +121,12 @@ UNION ALL
 SELECT 'stamp', f.check_name, f.level, f.schema, f.object, f.detail, f.remedy
 FROM rowkeeper._stamp_findings f
 UNION ALL
+SELECT 'soft_delete', f.check_name, f.level, f.schema, f.object, f.detail, f.remedy
+FROM rowkeeper._soft_delete_findings f
+UNION ALL
+SELECT 'soft_delete', f.check_name, f.level, f.schema, f.object, f.detail, f.remedy
+FROM rowkeeper._trash_findings f
+UNION ALL
 SELECT 'tenant', f.check_name, f.level, f.schema, f.object, f.detail, f.remedy
 FROM rowkeeper._tenant_findings f;
 REVOKE ALL ON rowkeeper._findings FROM PUBLIC;
@@ -127,7 +135,7 @@ COMMENT ON VIEW rowkeeper._findings IS 'The findings of every feature; read them
 
 CREATE FUNCTION rowkeeper._feature_names() RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN '{audit,stamp,tenant}'::text[];
+RETURN '{audit,stamp,soft_delete,tenant}'::text[];
 REVOKE ALL ON FUNCTION rowkeeper._feature_names() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION rowkeeper._feature_names() TO PUBLIC;
 COMMENT ON FUNCTION rowkeeper._feature_names() IS 'The features that have findings; for doctor_assert().';

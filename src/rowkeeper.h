@@ -35,11 +35,14 @@ extern void rk_core_init(void);
 /* each feature's start, called by rowkeeper.c alone */
 extern void rk_audit_init(void);
 extern void rk_stamp_init(void);
+extern void rk_soft_delete_init(void);
 extern void rk_tenant_init(void);
 
 
 /* core/steps.c: what enabling calls return, and how they speak */
 extern void rk_steps_begin(FunctionCallInfo fcinfo);
+extern Oid	rk_target_argument(FunctionCallInfo fcinfo);
+extern void rk_check_owner(Oid relid);
 extern void rk_step(FunctionCallInfo fcinfo, const char *step);
 
 /* core/option_json.c: a feature's options in the arguments of its trigger */
@@ -57,10 +60,15 @@ typedef struct RkIdentity
 	Oid			user;
 	int			sec_context;
 	int			guc_level;
+	bool		users_code;		/* may have run meanwhile */
 } RkIdentity;
 
 extern void rk_identity_assume(RkIdentity *saved, Oid role, bool restricted);
+extern void rk_identity_assume_owner(RkIdentity *saved, Oid owner);
+extern void rk_identity_own_ddl(void);
 extern void rk_identity_restore(const RkIdentity *saved);
+extern void rk_plans_at_risk(void);
+extern void rk_plans_forget(void);
 extern bool rk_in_own_statement(void);
 extern Oid	rk_extension_owner(void);
 extern uint64 rk_run(Oid role, const char *sql);
@@ -71,7 +79,27 @@ extern Datum rk_fetch(Oid role, const char *sql, int nargs, Oid *types,
 extern List *rk_fetch_oids(const char *sql);
 extern void rk_run_step(FunctionCallInfo fcinfo, Oid role, const char *sql);
 extern void rk_run_ddl_step(FunctionCallInfo fcinfo, Oid role, const char *sql);
+extern Oid	rk_relation_owner(Oid relid);
 extern char *rk_relation_name(Oid relid);
+
+/* core/store.c: schemas of ours that outlive the extension */
+extern void rk_store_check_schema(const char *schema);
+extern void rk_store_reset_schema_acl(const char *schema);
+extern void rk_store_reset_relation_acl(Oid relid);
+
+/* core/isolation.c: whether row security holds who has us do something */
+typedef enum RkIsolation
+{
+	RK_NOT_ISOLATED,			/* not by a feature of ours */
+	RK_ACTS_FOR_NOBODY,
+	RK_ACTS_FOR_TENANT			/* or user: the transaction has a claim */
+} RkIsolation;
+
+typedef RkIsolation (*RkIsolationOf) (Oid root);
+
+extern RkIsolationOf rk_isolation_of;	/* NULL: no feature isolates */
+extern bool rk_is_held(Oid root);
+extern bool rk_is_held_by_claim(Oid root);
 
 /* core/who.c */
 typedef struct RkWho
@@ -114,6 +142,7 @@ typedef struct RkRelationInfo
 } RkRelationInfo;
 
 extern void rk_relation_info_init(void);
+extern void rk_relcache_listen(void (*callback) (Datum arg, Oid relid));
 extern RkRelationInfo *rk_relation_info_get(Relation rel);
 extern Oid	rk_root_of(Oid relid);
 
@@ -142,6 +171,8 @@ typedef struct RkChange
 	HeapTuple	old_row;		/* UPDATE, DELETE; converted to rel's layout */
 	HeapTuple	new_row;		/* INSERT, UPDATE */
 	CommandId	command;		/* that changed the row */
+	MemoryContext statement;	/* lives as long as the statement; NULL:
+								 * unknown */
 } RkChange;
 
 /* What a consumer remembers of a change until the flush. */
@@ -191,12 +222,20 @@ typedef struct RkMeaning
 {
 	void	   *(*prepare) (Relation rel, Oid root);
 	RkChangeKind (*classify) (void *prepared, const RkChange *change);
+
+	/*
+	 * Of a change that means more than it is: finish what it began before it
+	 * is captured; returns the new row as it then is.
+	 */
+	HeapTuple	(*complete) (void *prepared, const RkChange *change);
 } RkMeaning;
 
-extern bool rk_soft_delete_restoring;	/* what is inserted or updated now
+extern int	rk_restoring_begin(void);	/* what is inserted or updated now
 										 * comes back as it was */
+extern void rk_restoring_end(int before);
+extern bool rk_is_restoring(void);
 extern void rk_meaning_register(const RkMeaning *meaning);
-extern RkChangeKind rk_meaning_of(const RkChange *change);
+extern void rk_meaning_apply(RkChange *change);
 
 /* core/trigger_row.c: our triggers, as the catalog has them */
 typedef struct RkTriggerRow
@@ -229,14 +268,17 @@ typedef struct RkRowKey
 	int			count;
 	char	   *names[INDEX_MAX_KEYS];
 	Oid			types[INDEX_MAX_KEYS];
+	char	   *equals[INDEX_MAX_KEYS]; /* the index's operator, as SQL */
 } RkRowKey;
 
 extern RkRowKey *rk_row_key_of(Relation rel);	/* NULL: no primary key */
 extern char **rk_row_key_of_arguments(const RkRowKey *key, FunctionCallInfo fcinfo, int first);
 extern char **rk_row_key_of_jsonb(const RkRowKey *key, Jsonb *json);
+extern char *rk_text_of_value(Datum value, Oid type);
 
 /* core/attempt.c: work that may fail */
 extern ErrorData *rk_attempt(void (*body) (void *arg), void *arg);
+extern ErrorData *rk_attempt_and_undo(void (*body) (void *arg), void *arg);
 
 /* core/maintain.c: what CALL rowkeeper.maintain() does */
 typedef struct RkMaintainRun
@@ -290,12 +332,12 @@ typedef struct RkEventListener
 {
 	void		(*relation_altered) (const RkDdlCommand *command);
 	void		(*schema_altered) (const RkDdlCommand *command);
-	void		(*trigger_created) (const RkDdlCommand *command);
+	void		(*trigger_created) (const RkDdlCommand *command);	/* relid: the trigger's */
+	void		(*constraint_altered) (const RkDdlCommand *command);	/* the constraint's */
 	void		(*relation_dropped) (const RkDrop *drop);
 	void		(*trigger_dropped) (const RkDrop *drop);
 	void		(*relation_rewritten) (Oid relid, int reason, const char *tag);
-	void		(*readers_altered) (void);	/* grants or policies, of any
-											 * table */
+	void		(*readers_altered) (List *relids);	/* grants or policies */
 	void		(*tenants_bypassed) (const char *reason);	/* before it holds */
 	void		(*tenants_isolated) (Oid root, const char *column);
 } RkEventListener;
@@ -317,6 +359,5 @@ typedef struct RkFeature
 } RkFeature;
 
 extern void rk_feature_register(const RkFeature *feature);
-extern void rk_check_owner(Oid relid);
 
 #endif							/* ROWKEEPER_H */

@@ -33,7 +33,6 @@ extern int32 rk_audit_key_hash(const RkKey *key, const Datum *values);
 extern void rk_audit_store_ensure(FunctionCallInfo fcinfo);
 extern Oid	rk_audit_log_schema(void);
 extern Oid	rk_audit_log_relation(const char *name);	/* InvalidOid: none */
-extern void rk_audit_reset_relation_acl(Oid relid);
 
 /* log_leaves.c: retention classes and weekly leaves */
 #define RK_LOG_WEEK (7 * USECS_PER_DAY)
@@ -94,10 +93,6 @@ extern void rk_audit_who_records_init(void);
 extern Jsonb *rk_audit_who_describe(const RkWho *who);
 extern int64 rk_audit_who_record_find(const RkWho *who, Oid leaf);
 extern void rk_audit_who_record_remember(const RkWho *who, Oid leaf, int64 id);
-
-/* leaf_insert.c: finished tuples into a leaf and its indexes */
-extern void rk_audit_leaf_insert(Relation leaf, TupleDesc desc, AttrNumber constant,
-								 HeapTuple *tuples, int count);
 
 /* capture.c: row changes become entries */
 extern int	rk_audit_consumer;

@@ -408,7 +408,8 @@ schema_altered(const RkDdlCommand *command)
 
 /*
  * The name and the function of our row trigger belong together, and only
- * audit() brings them together. (A superuser may, so that a restore can.)
+ * audit() brings them together. (A superuser may, so that a restore can.) Not
+ * every trigger is created by CREATE TRIGGER: CREATE SCHEMA does, too.
  */
 static void
 check_reserved_trigger(const Form_pg_trigger trigger, const char *tag)
@@ -419,7 +420,7 @@ check_reserved_trigger(const Form_pg_trigger trigger, const char *tag)
 	bool		our_name = strcmp(NameStr(trigger->tgname), RK_CHANGES_TRIGGER) == 0;
 
 	if (our_function == our_name &&
-		(!our_function || superuser() || strcmp(tag, "CREATE TRIGGER") != 0))
+		(!our_function || superuser() || strcmp(tag, "ALTER TRIGGER") == 0))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

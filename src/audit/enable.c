@@ -426,10 +426,6 @@ enable_audit(FunctionCallInfo fcinfo, Oid target, const AuditArguments *argument
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("tables cannot be audited by an extension's script"),
 				 errdetail("Partitions of the audit log would become members of that extension and go with it.")));
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target)))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", target)));
 	rk_check_owner(target);
 	if (root != target)
 		refuse_table(target, psprintf("it is a partition of %s", rk_relation_name(root)),
@@ -481,14 +477,12 @@ Datum
 rowkeeper_audit(PG_FUNCTION_ARGS)
 {
 	AuditArguments arguments;
+	Oid			target;
 
 	rk_steps_begin(fcinfo);
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("target table must not be null")));
+	target = rk_target_argument(fcinfo);
 	arguments = read_arguments(fcinfo, 1);
-	enable_audit(fcinfo, PG_GETARG_OID(0), &arguments);
+	enable_audit(fcinfo, target, &arguments);
 	return (Datum) 0;
 }
 

@@ -211,7 +211,10 @@ show_to_tenant(const RkHistory *history, RkHistoryEntry *entry)
 	return was_his || is_his;
 }
 
-/* What the caller, whom row security holds, sees of a table's entries: 0 none, 1 his tenant's, 2 all. */
+/*
+ * What the caller, whom row security holds, sees of a table's entries: 0 none,
+ * 1 his tenant's, a uuid, 2 all, 3 his tenant's, as the claim is written.
+ */
 static int
 sight_of(Oid root)
 {
@@ -225,14 +228,15 @@ sight_of(Oid root)
 
 /* Of the tenant that the transaction acts for; without one an error, as of the table. */
 static void
-show_tenant_only(RkHistory *history)
+show_tenant_only(RkHistory *history, bool is_uuid)
 {
 	Oid			types[1] = {INT4OID};
 	Datum		values[1] = {Int32GetDatum(history->table_id)};
 	bool		isnull;
 	Datum		value;
 
-	value = rk_fetch(GetUserId(), "SELECT coalesce(rowkeeper._tenant_claim(), rowkeeper.tenant_text())",
+	value = rk_fetch(GetUserId(), is_uuid ? "SELECT coalesce(rowkeeper._tenant_claim(), rowkeeper.tenant_text())"
+					 : "SELECT rowkeeper.tenant_text()",
 					 0, NULL, NULL, NULL, &isnull);
 	history->tenant = isnull ? NULL : DatumGetTextPP(value);
 	value = rk_fetch(rk_extension_owner(),
@@ -271,17 +275,17 @@ put_history(ReturnSetInfo *result, RkHistory *history)
 /*
  * Whoever may read the whole table may read its history: SELECT on the table
  * (not on columns of it), and no row security that would hide rows from him.
- * Where it is that of tenants, he may read what is his: true.
+ * Where it is that of tenants, he may read what is his. Returns what
+ * sight_of() does.
  */
-static bool
+static int
 check_may_read(Oid root)
 {
 	Oid			role = GetUserId();
-
 	int			sight;
 
 	if (has_privs_of_role(role, rk_extension_owner()))
-		return false;
+		return 2;
 	if (pg_class_aclcheck(root, role, ACL_SELECT) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -289,7 +293,7 @@ check_may_read(Oid root)
 				 errhint("GRANT SELECT ON %s TO %s.", rk_relation_name(root),
 						 quote_identifier(GetUserNameFromId(role, false)))));
 	if (check_enable_rls(root, role, true) != RLS_ENABLED)
-		return false;
+		return 2;
 	sight = sight_of(root);
 	if (sight == 0)
 		ereport(ERROR,
@@ -297,19 +301,18 @@ check_may_read(Oid root)
 				 errmsg("permission denied for the history of %s", rk_relation_name(root)),
 				 errdetail("Row security hides rows of this table from you, and the history would show them."),
 				 errhint("Ask as the table's owner or as a role with BYPASSRLS.")));
-	return sight == 1;
+	return sight;
 }
 
 static void
 begin_history(RkHistory *history, Oid target)
 {
-	if (get_rel_name(target) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", target)));
+	int			sight;
+
 	memset(history, 0, sizeof(RkHistory));
 	history->root = rk_root_of(target);
-	history->of_tenant = check_may_read(history->root);
+	sight = check_may_read(history->root);
+	history->of_tenant = sight != 2;
 	if (!rk_audit_dictionary_find(history->root, &history->table_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -318,7 +321,7 @@ begin_history(RkHistory *history, Oid target)
 						 quote_literal_cstr(rk_relation_name(history->root)))));
 
 	if (history->of_tenant)
-		show_tenant_only(history);
+		show_tenant_only(history, sight == 1);
 	history->rel = table_open(history->root, AccessShareLock);
 	history->key_columns = rk_audit_key_columns(history->rel, &history->key_count);
 	if (history->key_columns == NULL)
@@ -345,16 +348,6 @@ put_history_of(FunctionCallInfo fcinfo, RkHistory *history, char **texts)
 	table_close(history->rel, NoLock);
 }
 
-static Oid
-get_target(FunctionCallInfo fcinfo)
-{
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("target table must not be null")));
-	return PG_GETARG_OID(0);
-}
-
 /*
  * rowkeeper.audit_history(target regclass, VARIADIC key "any" | text[])
  *
@@ -370,7 +363,7 @@ get_target(FunctionCallInfo fcinfo)
 Datum
 rowkeeper_audit_history(PG_FUNCTION_ARGS)
 {
-	Oid			target = get_target(fcinfo);
+	Oid			target = rk_target_argument(fcinfo);
 	RkHistory	history;
 	char	  **texts;
 
@@ -396,7 +389,7 @@ rowkeeper_audit_history(PG_FUNCTION_ARGS)
 Datum
 rowkeeper_audit_history_key(PG_FUNCTION_ARGS)
 {
-	Oid			target = get_target(fcinfo);
+	Oid			target = rk_target_argument(fcinfo);
 	RkHistory	history;
 	Jsonb	   *key;
 

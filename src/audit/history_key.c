@@ -378,18 +378,6 @@ rk_audit_key_encode(const RkHistory *history, const Datum *values)
 
 /* ---- as callers give it ---- */
 
-static char *
-text_of_value(Datum value, Oid type)
-{
-	Oid			output;
-	bool		is_varlena;
-
-	if (type == UNKNOWNOID)
-		return DatumGetCString(value);
-	getTypeOutputInfo(type, &output, &is_varlena);
-	return OidOutputFunctionCall(output, value);
-}
-
 char	  **
 rk_audit_key_of_array(const RkHistory *history, ArrayType *array)
 {
@@ -404,7 +392,7 @@ rk_audit_key_of_array(const RkHistory *history, ArrayType *array)
 	check_key_count(history, count);
 	for (int i = 0; i < count; i++)
 		if (!nulls[i])
-			texts[i] = text_of_value(elements[i], type->type_id);
+			texts[i] = rk_text_of_value(elements[i], type->type_id);
 	return texts;
 }
 
@@ -416,8 +404,8 @@ rk_audit_key_of_arguments(const RkHistory *history, FunctionCallInfo fcinfo)
 	check_key_count(history, PG_NARGS() - 1);
 	for (int i = 1; i < PG_NARGS(); i++)
 		if (!PG_ARGISNULL(i))
-			texts[i - 1] = text_of_value(PG_GETARG_DATUM(i),
-										 get_fn_expr_argtype(fcinfo->flinfo, i));
+			texts[i - 1] = rk_text_of_value(PG_GETARG_DATUM(i),
+											get_fn_expr_argtype(fcinfo->flinfo, i));
 	return texts;
 }
 

@@ -132,7 +132,7 @@ create_leaf(int16 klass, TimestampTz week)
 						   "ALTER TABLE rowkeeper_log.%s ENABLE ROW LEVEL SECURITY;"
 						   "ALTER TABLE rowkeeper_log.%s REPLICA IDENTITY FULL",
 						   name, name, name));
-	rk_audit_reset_relation_acl(rk_audit_log_relation(name));
+	rk_store_reset_relation_acl(rk_audit_log_relation(name));
 	(void) rk_run(rk_extension_owner(),
 				  psprintf("ALTER TABLE rowkeeper_log.log_c%d ATTACH PARTITION rowkeeper_log.%s "
 						   "FOR VALUES FROM ('%s 00:00:00+00') TO ('%s 00:00:00+00')",
@@ -211,7 +211,7 @@ ensure_class_table(int16 klass)
 						   "PARTITION BY RANGE (changed_at);"
 						   "ALTER TABLE rowkeeper_log.log_c%d ENABLE ROW LEVEL SECURITY",
 						   klass, klass));
-	rk_audit_reset_relation_acl(rk_audit_class_table(klass));
+	rk_store_reset_relation_acl(rk_audit_class_table(klass));
 	(void) rk_run(owner,
 				  psprintf("ALTER TABLE rowkeeper_log.log ATTACH PARTITION rowkeeper_log.log_c%d "
 						   "FOR VALUES IN (%d)", klass, klass));

@@ -36,7 +36,7 @@
  * (to_id IS NULL), which alone knows the relation, and one row for each name
  * it ever had.
  */
-#define ENTRIES_SELECT(record_id, old_data, new_data, tenant) \
+#define ENTRIES_SELECT(record_id, old_data, new_data, whole, tenant) \
 	"SELECT e.id, e.changed_at, e.txid, t.table_schema, t.table_name, c.relation, " \
 	"  CASE e.action WHEN 'I' THEN 'INSERT' WHEN 'U' THEN 'UPDATE' WHEN 'D' THEN 'DELETE' " \
 	"    WHEN 'T' THEN 'TRUNCATE' WHEN 'B' THEN 'BASELINE' WHEN 'S' THEN 'SOFT DELETE' " \
@@ -44,7 +44,7 @@
 	"    WHEN 'l' THEN 'ALTER' WHEN 'o' THEN 'DISABLE' WHEN 'y' THEN 'BYPASS' WHEN 'e' THEN 'ERASE' " \
 	"    ELSE e.action::text END AS action, " \
 	"  " record_id " AS record_id, " old_data " AS old_data, " new_data " AS new_data, " \
-	"  CASE WHEN e.old_data IS NOT NULL AND e.new_data IS NOT NULL THEN ARRAY(SELECT n.key FROM pg_catalog.jsonb_each(e.new_data) n " \
+	"  CASE WHEN e.old_data IS NOT NULL AND e.new_data IS NOT NULL AND " whole " THEN ARRAY(SELECT n.key FROM pg_catalog.jsonb_each(e.new_data) n " \
 	"    WHERE n.value IS DISTINCT FROM e.old_data -> n.key) END AS changed_fields, " \
 	"  w.new_data ->> 'actor' AS actor, w.new_data ->> 'actor_source' AS actor_source, " \
 	"  (w.new_data ->> 'db_user')::name AS db_user, (w.new_data ->> 'db_role')::name AS db_role, " \
@@ -71,7 +71,7 @@
  */
 #define ENTRIES_SQL \
 	"CREATE VIEW rowkeeper_log.entries WITH (security_invoker = true) AS " \
-	ENTRIES_SELECT("e.record_id", "e.old_data", "e.new_data", "e.tenant") ", e.new_tenant, e.table_id " ENTRIES_FROM
+	ENTRIES_SELECT("e.record_id", "e.old_data", "e.new_data", "true", "e.tenant") ", e.new_tenant, e.table_id " ENTRIES_FROM
 
 #define OWNS_LOG \
 	"pg_catalog.pg_has_role((SELECT l.relowner FROM pg_catalog.pg_class l " \
@@ -88,22 +88,39 @@
 	"  LANGUAGE sql STABLE SET search_path = pg_catalog AS 'SELECT rowkeeper._tenant_sight($1)';" \
 	"CREATE OR REPLACE FUNCTION rowkeeper_log.tenant_claim() RETURNS text" \
 	"  LANGUAGE sql STABLE SET search_path = pg_catalog AS 'SELECT rowkeeper._tenant_claim()';" \
+	"CREATE OR REPLACE FUNCTION rowkeeper_log.tenant_claim_as_written() RETURNS text" \
+	"  LANGUAGE sql STABLE SET search_path = pg_catalog AS" \
+	"  'SELECT CASE WHEN rowkeeper._tenant_claim() IS NOT NULL THEN rowkeeper.tenant_text() END';" \
 	"COMMENT ON FUNCTION rowkeeper_log.tenant_sight(regclass) IS" \
-	"  'what a reader whom row security holds sees of a table''s entries: 0 none, 1 his tenant''s, 2 all';" \
-	"COMMENT ON FUNCTION rowkeeper_log.tenant_claim() IS 'the tenant that this transaction acts for, or null';"
+	"  'what a reader whom row security holds sees of a table''s entries: 0 none, 1 his tenant''s, a uuid, 2 all," \
+	" 3 his tenant''s, as the claim is written';" \
+	"COMMENT ON FUNCTION rowkeeper_log.tenant_claim() IS" \
+	"  'the tenant that this transaction acts for, a uuid in its one spelling, or null';" \
+	"COMMENT ON FUNCTION rowkeeper_log.tenant_claim_as_written() IS" \
+	"  'the tenant that this transaction acts for, in the spelling of the claim, or null';"
 
 #define SIGHT \
 	"CASE WHEN pg_catalog.to_regprocedure('rowkeeper._tenant_sight(regclass)') IS NULL THEN 0 " \
 	"  ELSE rowkeeper_log.tenant_sight(r.relation) END"
-#define TENANT \
+#define CLAIM(function) \
 	"(SELECT CASE WHEN pg_catalog.to_regprocedure('rowkeeper._tenant_claim()') IS NOT NULL " \
-	"  THEN rowkeeper_log.tenant_claim() END)"
+	"  THEN rowkeeper_log." function "() END)"
 
 /* Tables of which a reader sees his tenant's rows only, and so their entries. */
-#define TENANT_TABLES \
+#define TABLES_IN_SIGHT(sights) \
 	"ARRAY(SELECT r.table_id FROM rowkeeper_log.tables r WHERE r.to_id IS NULL AND NOT " OWNS_LOG \
 	"  AND pg_catalog.has_table_privilege(r.relation, 'SELECT') " \
-	"  AND CASE WHEN pg_catalog.row_security_active(r.relation) THEN " SIGHT " = 1 ELSE false END)"
+	"  AND CASE WHEN pg_catalog.row_security_active(r.relation) THEN " SIGHT " IN (" sights ") ELSE false END)"
+#define TENANT_TABLES TABLES_IN_SIGHT("1, 3")
+
+/* The reader's tenant as entries of this table have it: two texts may be one uuid. */
+#define TENANT \
+	"CASE WHEN e.table_id = ANY (" TABLES_IN_SIGHT("1") ") THEN " CLAIM("tenant_claim") \
+	"  ELSE " CLAIM("tenant_claim_as_written") " END"
+
+/* Whether the reader sees more than half of an entry; else whether he sees this tenant's half. */
+#define IS_WHOLE "(e.new_tenant IS NULL OR NOT e.table_id = ANY (" TENANT_TABLES "))"
+#define IS_SEEN_BY(tenant) "(" IS_WHOLE " OR " tenant " = " TENANT ")"
 
 /*
  * The arrays of readable tables are computed once a query and stay an index
@@ -116,12 +133,13 @@
 	LATE_FUNCTIONS \
 	"CREATE VIEW rowkeeper.audit_log WITH (security_barrier = true) AS " \
 	ENTRIES_SELECT( \
-		"CASE WHEN e.new_tenant IS NULL OR NOT e.table_id = ANY (" TENANT_TABLES ") OR e.tenant = " TENANT " THEN e.record_id" \
+		"CASE WHEN " IS_SEEN_BY("e.tenant") " THEN e.record_id" \
 		"  ELSE (SELECT pg_catalog.jsonb_object_agg(k.key, coalesce(e.new_data -> k.key, k.value))" \
 		"    FROM pg_catalog.jsonb_each(e.record_id) k) END", \
-		"CASE WHEN e.new_tenant IS NULL OR NOT e.table_id = ANY (" TENANT_TABLES ") OR e.tenant = " TENANT " THEN e.old_data END", \
-		"CASE WHEN e.new_tenant IS NULL OR NOT e.table_id = ANY (" TENANT_TABLES ") OR e.new_tenant = " TENANT " THEN e.new_data END", \
-		"CASE WHEN e.new_tenant IS NULL OR NOT e.table_id = ANY (" TENANT_TABLES ") THEN e.tenant ELSE " TENANT " END") \
+		"CASE WHEN " IS_SEEN_BY("e.tenant") " THEN e.old_data END", \
+		"CASE WHEN " IS_SEEN_BY("e.new_tenant") " THEN e.new_data END", \
+		IS_WHOLE, \
+		"CASE WHEN " IS_WHOLE " THEN e.tenant ELSE " TENANT " END") \
 	ENTRIES_FROM \
 	"AND e.table_id = ANY (ARRAY(" \
 	"  SELECT r.table_id FROM rowkeeper_log.tables r WHERE r.to_id IS NULL " \
@@ -231,65 +249,6 @@ rk_audit_log_relation(const char *name)
 	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 }
 
-/* The access control list of a relation or schema; NULL: the default. */
-static Acl *
-object_acl(int cache, AttrNumber attribute, Oid object)
-{
-	HeapTuple	tuple = SearchSysCache1(cache, ObjectIdGetDatum(object));
-	bool		isnull;
-	Datum		value;
-	Acl		   *acl = NULL;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for object %u", object);
-	value = SysCacheGetAttr(cache, tuple, attribute, &isnull);
-	if (!isnull)
-		acl = DatumGetAclPCopy(value);
-	ReleaseSysCache(tuple);
-	return acl;
-}
-
-/*
- * Take away what default privileges gave to others, and give back what they
- * took from the owner.
- */
-static void
-reset_acl(Oid owner, const char *kind, const char *name, const Acl *acl)
-{
-	StringInfoData sql;
-
-	if (acl == NULL)
-		return;
-
-	initStringInfo(&sql);
-	for (int i = 0; i < ACL_NUM(acl); i++)
-	{
-		Oid			grantee = ACL_DAT(acl)[i].ai_grantee;
-
-		if (grantee == owner)
-			continue;
-		appendStringInfo(&sql, "REVOKE ALL ON %s %s FROM %s CASCADE;", kind, name,
-						 grantee == ACL_ID_PUBLIC ? "PUBLIC" :
-						 quote_identifier(GetUserNameFromId(grantee, false)));
-	}
-	appendStringInfo(&sql, "GRANT ALL ON %s %s TO %s", kind, name,
-					 quote_identifier(GetUserNameFromId(owner, false)));
-	(void) rk_run(owner, sql.data);
-}
-
-/*
- * Make the rights on a relation of the log exactly its owner's.
- */
-void
-rk_audit_reset_relation_acl(Oid relid)
-{
-	bool		sequence = get_rel_relkind(relid) == RELKIND_SEQUENCE;
-
-	reset_acl(rk_extension_owner(), sequence ? "SEQUENCE" : "TABLE",
-			  rk_relation_name(relid),
-			  object_acl(RELOID, Anum_pg_class_relacl, relid));
-}
-
 static Oid
 store_object_oid(const StoreObject *object)
 {
@@ -307,46 +266,18 @@ store_is_complete(void)
 	return true;
 }
 
-/*
- * A schema of this name that somebody else made could hold anything: triggers
- * that run as us, tables that others may write. One restored from a dump is
- * owned by whoever restored it, a superuser.
- */
-static void
-check_schema_owner(Oid schema, Oid owner)
-{
-	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
-	Oid			schema_owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for schema %u", schema);
-	schema_owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
-	ReleaseSysCache(tuple);
-
-	if (schema_owner != owner && !superuser_arg(schema_owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("schema \"%s\" is owned by \"%s\", not by the owner of the extension",
-						RK_LOG_SCHEMA, GetUserNameFromId(schema_owner, false)),
-				 errhint("Rename that schema, or drop it.")));
-}
-
 static void
 ensure_schema(Oid owner)
 {
-	Oid			schema = get_namespace_oid(RK_LOG_SCHEMA, true);
-
-	if (OidIsValid(schema))
+	if (OidIsValid(get_namespace_oid(RK_LOG_SCHEMA, true)))
 	{
-		check_schema_owner(schema, owner);
+		rk_store_check_schema(RK_LOG_SCHEMA);
 		return;
 	}
 	(void) rk_run(owner, "CREATE SCHEMA " RK_LOG_SCHEMA);
 	(void) rk_run(owner, "COMMENT ON SCHEMA " RK_LOG_SCHEMA " IS "
 				  "'The audit log of rowkeeper; not a member of the extension, which it outlives.'");
-	schema = get_namespace_oid(RK_LOG_SCHEMA, false);
-	reset_acl(owner, "SCHEMA", RK_LOG_SCHEMA,
-			  object_acl(NAMESPACEOID, Anum_pg_namespace_nspacl, schema));
+	rk_store_reset_schema_acl(RK_LOG_SCHEMA);
 }
 
 static void
@@ -355,7 +286,7 @@ create_store_object(const StoreObject *object, Oid owner)
 	(void) rk_run(owner, object->sql);
 	(void) rk_run(owner, psprintf("COMMENT ON %s %s.%s IS '%s'", object->kind,
 								  object->schema, object->name, object->comment));
-	rk_audit_reset_relation_acl(store_object_oid(object));
+	rk_store_reset_relation_acl(store_object_oid(object));
 }
 
 /*
@@ -369,10 +300,8 @@ void
 rk_audit_store_ensure(FunctionCallInfo fcinfo)
 {
 	Oid			owner = rk_extension_owner();
-	Oid			schema = get_namespace_oid(RK_LOG_SCHEMA, true);
 
-	if (OidIsValid(schema))
-		check_schema_owner(schema, owner);
+	rk_store_check_schema(RK_LOG_SCHEMA);
 	if (store_is_complete())
 		return;
 

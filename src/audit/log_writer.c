@@ -174,7 +174,11 @@ form_log_tuple(const RkLogEntry *entry)
 
 /* ---- the log's objects ---- */
 
-/* What was found of the log; all is looked up again when any of it changes. */
+/*
+ * What was found of the log; all is looked up again when any of it changes.
+ * That can be heard of during each lookup, so what belongs together is stored
+ * together, after it.
+ */
 typedef struct KnownLog
 {
 	Oid			sequence;
@@ -192,13 +196,15 @@ static KnownLog known;			/* InvalidOid: look it up */
 static Oid
 find_class_table(int16 klass)
 {
-	if (!OidIsValid(known.class_table) || known.klass != klass)
-	{
-		known.klass = klass;
-		known.class_table = rk_audit_log_relation(psprintf("log_c%d", klass));
-		known.leaf = InvalidOid;
-	}
-	return known.class_table;
+	Oid			found;
+
+	if (OidIsValid(known.class_table) && known.klass == klass)
+		return known.class_table;
+	found = rk_audit_log_relation(psprintf("log_c%d", klass));
+	known.klass = klass;
+	known.class_table = found;
+	known.leaf = InvalidOid;
+	return found;
 }
 
 static Oid
@@ -313,9 +319,9 @@ rk_audit_log_write(const RkLogEntry *log_entry)
 
 /* ---- the leaf ---- */
 
-/* The partition of a class table that holds a moment, or InvalidOid. */
+/* The partition of a class's table that holds a moment, or InvalidOid. */
 static Oid
-find_leaf(Relation class_table, TimestampTz at)
+find_leaf(int16 klass, Relation class_table, TimestampTz at)
 {
 	PartitionDesc partitions = RelationGetPartitionDesc(class_table, false);
 	PartitionKey key = RelationGetPartitionKey(class_table);
@@ -349,6 +355,8 @@ find_leaf(Relation class_table, TimestampTz at)
 	if (bounds->kind[offset][0] == PARTITION_RANGE_DATUM_VALUE &&
 		bounds->kind[offset + 1][0] == PARTITION_RANGE_DATUM_VALUE)
 	{
+		known.klass = klass;
+		known.class_table = RelationGetRelid(class_table);
 		known.leaf = partitions->oids[index];
 		known.leaf_from = DatumGetTimestampTz(bounds->datums[offset][0]);
 		known.leaf_to = DatumGetTimestampTz(bounds->datums[offset + 1][0]);
@@ -400,7 +408,7 @@ open_leaf(int16 klass, TimestampTz now, bool *overflow)
 		Relation	parent = table_open(class_table, RowExclusiveLock);
 
 		AcceptInvalidationMessages();
-		leaf = find_leaf(parent, now);
+		leaf = find_leaf(klass, parent, now);
 		table_close(parent, NoLock);
 	}
 	*overflow = !OidIsValid(leaf);
@@ -464,6 +472,11 @@ write_class(int16 klass, RkEntry *entries, int count)
 	int64		next_id = 0;
 	int			ids_left = 0;
 
+	if (RelationGetNumberOfAttributes(leaf) != LOG_COLUMNS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("partition \"%s\" of the audit log has other columns than the log",
+						RelationGetRelationName(leaf))));
 	for (int i = 0; i < count; i++)
 	{
 		if ((int16) (intptr_t) entries[i].tag != klass)
@@ -489,7 +502,7 @@ write_class(int16 klass, RkEntry *entries, int count)
 		tuples[ntuples++] = complete_tuple(entries[i].tuple, next_id++, now, who_id, overflow);
 	}
 
-	rk_audit_leaf_insert(leaf, get_log_desc(), LOG_CHANGED_AT + 1, tuples, ntuples);
+	rk_direct_insert(leaf, get_log_desc(), LOG_CHANGED_AT + 1, tuples, ntuples);
 	table_close(leaf, NoLock);
 	pfree(tuples);
 }
@@ -523,6 +536,6 @@ rk_audit_log_flush(RkEntry *entries, int count)
 void
 rk_audit_writer_init(void)
 {
-	CacheRegisterRelcacheCallback(forget_known, (Datum) 0);
+	rk_relcache_listen(forget_known);
 	rk_audit_who_records_init();
 }

@@ -239,5 +239,5 @@ rk_audit_who_records_init(void)
 {
 	RegisterXactCallback(settle_who_records, NULL);
 	RegisterSubXactCallback(settle_sub_who_records, NULL);
-	CacheRegisterRelcacheCallback(forget_leaf, (Datum) 0);
+	rk_relcache_listen(forget_leaf);
 }

@@ -369,7 +369,7 @@ capture_change(RkFrame *frame, RkChange *change)
 {
 	RkRelationInfo *info = change->info;
 
-	change->meaning = rk_meaning_of(change);
+	rk_meaning_apply(change);
 	for (int i = 0; i < RK_MAX_CONSUMERS; i++)
 	{
 		void	   *prepared = info->consumer[i];
@@ -427,12 +427,19 @@ hold_delete(RkFrame *frame, const RkChange *change, bool marked)
 	MemoryContextSwitchTo(old);
 }
 
-/* Whether this INSERT is the second half of the held move. */
+/*
+ * Whether this INSERT is the second half of the held move. One into the
+ * partition that the row came from is not: where a trigger swallowed the row,
+ * the next INSERT of the same MERGE or WITH may be any other row. (Where that
+ * one goes to a third partition, the two are taken for one move; nothing tells
+ * them apart.)
+ */
 static bool
 completes_held(RkFrame *frame, const RkChange *insert)
 {
 	return frame->held_row != NULL &&
 		frame->held_root == insert->info->root &&
+		frame->held_relid != RelationGetRelid(insert->rel) &&
 		(frame->held_marked || frame->held_command == insert->command);
 }
 
@@ -514,7 +521,7 @@ rowkeeper_changes_row(PG_FUNCTION_ARGS)
 	TriggerData *trigger = check_trigger_call(fcinfo, "_changes_row");
 	RkFrame    *frame = frame_at(GetCurrentSubTransactionId(),
 								 DatumGetInt32(pg_trigger_depth(fcinfo)));
-	RkChange	change = {.rel = trigger->tg_relation};
+	RkChange	change = {.rel = trigger->tg_relation,.statement = fcinfo->flinfo->fn_mcxt};
 
 	if (!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
 		!TRIGGER_FIRED_AFTER(trigger->tg_event))

@@ -12,7 +12,9 @@
 #include "rowkeeper.h"
 
 #include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_policy.h"
 #include "catalog/pg_trigger.h"
 #include "commands/event_trigger.h"
 #include "executor/spi.h"
@@ -130,11 +132,34 @@ alters_readers(const EventTriggerData *event)
 				((const GrantStmt *) event->parsetree)->objtype == OBJECT_TABLE;
 		case CMDTAG_CREATE_POLICY:
 		case CMDTAG_ALTER_POLICY:
-		case CMDTAG_DROP_POLICY:
 			return true;
 		default:
 			return false;
 	}
+}
+
+/* The relations whose grants or policies a command altered. */
+static List *
+read_by_others(void)
+{
+	List	   *relids = NIL;
+
+	query_event("SELECT p.polrelid, c.command FROM pg_catalog.pg_event_trigger_ddl_commands() c"
+				" LEFT JOIN pg_catalog.pg_policy p ON p.oid OPERATOR(pg_catalog.=) c.objid"
+				" AND c.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass::pg_catalog.oid");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Oid			relid = DatumGetObjectId(event_column(i, 1, &isnull));
+		CollectedCommand *collected;
+
+		if (!isnull)
+			relids = list_append_unique_oid(relids, relid);
+		collected = (CollectedCommand *) DatumGetPointer(event_column(i, 2, &isnull));
+		if (!isnull && collected->type == SCT_Grant)
+			relids = list_concat_unique_oid(relids, collected->d.grant.istmt->objects);
+	}
+	return relids;
 }
 
 /*
@@ -153,7 +178,10 @@ rowkeeper_on_ddl_end(PG_FUNCTION_ARGS)
 
 	if (alters_readers(event))
 	{
-		tell_listeners(readers_altered);
+		List	   *relids = read_by_others();
+
+		tell_listeners(readers_altered, relids);
+		SPI_finish();
 		PG_RETURN_NULL();
 	}
 
@@ -177,6 +205,8 @@ rowkeeper_on_ddl_end(PG_FUNCTION_ARGS)
 			tell_listeners(schema_altered, &command);
 		else if (class == TriggerRelationId)
 			tell_listeners(trigger_created, &command);
+		else if (class == ConstraintRelationId)
+			tell_listeners(constraint_altered, &command);
 	}
 	SPI_finish();
 	PG_RETURN_NULL();
@@ -201,7 +231,7 @@ tell_of_dropped_column(EventTriggerData *event, Oid relid)
 
 /*
  * rowkeeper._on_drop(): event trigger "rowkeeper_drop" on sql_drop. Tells
- * listeners of dropped relations, columns and triggers.
+ * listeners of dropped relations, columns, triggers and policies.
  */
 Datum
 rowkeeper_on_drop(PG_FUNCTION_ARGS)
@@ -212,11 +242,11 @@ rowkeeper_on_drop(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 
 	query_event("SELECT classid, objid, object_identity, address_names[3], objsubid,"
-				" CASE WHEN object_type OPERATOR(pg_catalog.=) 'trigger' THEN"
+				" CASE WHEN object_type OPERATOR(pg_catalog.=) ANY ('{trigger,policy}') THEN"
 				"  pg_catalog.to_regclass(pg_catalog.format('%I.%I', address_names[1], address_names[2])) END"
 				" FROM pg_catalog.pg_event_trigger_dropped_objects()"
 				" WHERE NOT is_temporary"
-				" AND (object_type OPERATOR(pg_catalog.=) ANY ('{table,\"foreign table\",\"table column\"}')"
+				" AND (object_type OPERATOR(pg_catalog.=) ANY ('{table,\"foreign table\",\"table column\",policy}')"
 				"  OR (object_type OPERATOR(pg_catalog.=) 'trigger' AND original))");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -239,6 +269,8 @@ rowkeeper_on_drop(PG_FUNCTION_ARGS)
 			tell_listeners(relation_dropped, &drop);
 		else if (class == TriggerRelationId)
 			tell_listeners(trigger_dropped, &drop);
+		else if (class == PolicyRelationId && OidIsValid(drop.table))
+			tell_listeners(readers_altered, list_make1_oid(drop.table));
 	}
 	SPI_finish();
 	PG_RETURN_NULL();

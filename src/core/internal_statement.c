@@ -9,6 +9,12 @@
  * where tables go. Without NOFORCE_RLS an owner under forced row security
  * sees no rows, and a validation "succeeds".
  *
+ * DDL of ours is not told to the features that listen (rk_in_own_statement()).
+ * Queries and DML are another matter: they reach users' code, be it a trigger,
+ * a domain's check or a cast, and what that creates must be heard. So only
+ * rk_run() and rk_run_step(), which take DDL, and rk_identity_own_ddl() are
+ * passed over.
+ *
  * An error unwinds by itself: the (sub)transaction's abort restores user,
  * security context and settings.
  */
@@ -17,14 +23,18 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "parser/parser.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/plancache.h"
+#include "utils/syscache.h"
 
 static const struct
 {
@@ -41,8 +51,81 @@ static const struct
 	{"default_tablespace", ""},
 	{"default_table_access_method", "heap"},
 	{"check_function_bodies", "off"},
+	{"jit", "off"},				/* compiling takes longer than they do */
 	{"quote_all_identifiers", "off"},
 };
+
+static void
+set_own_statement(bool own)
+{
+	(void) set_config_option("rowkeeper.own_statement", own ? "on" : "off", PGC_INTERNAL,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* ---- plans made past forced row security ---- */
+
+static bool plans_at_risk = false;	/* in this transaction */
+static bool plans_forgotten = false;	/* since it was said last */
+
+static void
+forget_plans_at_end(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_ABORT:
+			rk_plans_forget();
+			plans_at_risk = false;
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+forget_plans_of_subtransaction(SubXactEvent event, SubTransactionId mine,
+							   SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		rk_plans_forget();
+}
+
+/*
+ * From here on users' code (their triggers, above all) may run past the row
+ * security that an owner has forced on himself. The session's plan cache does
+ * not look at that: plans from before would be held to it, and the owner's next
+ * call of a function that is planned now would be shown all rows. So what was
+ * planned is forgotten here, and again by rk_plans_forget(), which whoever says
+ * this says when it is over; where that is an error, the end of the
+ * (sub)transaction does.
+ */
+void
+rk_plans_at_risk(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+	{
+		RegisterXactCallback(forget_plans_at_end, NULL);
+		RegisterSubXactCallback(forget_plans_of_subtransaction, NULL);
+		registered = true;
+	}
+	if (!plans_forgotten)
+		ResetPlanCache();
+	plans_at_risk = plans_forgotten = true;
+}
+
+/* Plans that were made since rk_plans_at_risk() are made anew. */
+void
+rk_plans_forget(void)
+{
+	if (plans_at_risk)
+		ResetPlanCache();
+	plans_forgotten = false;
+}
+
+/* ---- identities ---- */
 
 /*
  * Become "role" under the pinned settings, remembering what was in *saved.
@@ -59,13 +142,45 @@ rk_identity_assume(RkIdentity *saved, Oid role, bool restricted)
 						   SECURITY_NOFORCE_RLS |
 						   (restricted ? SECURITY_RESTRICTED_OPERATION : 0));
 
+	saved->users_code = false;
 	saved->guc_level = NewGUCNestLevel();
-	(void) set_config_option("rowkeeper.own_statement", "on", PGC_INTERNAL, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	set_own_statement(false);
 	for (int i = 0; i < lengthof(pinned_settings); i++)
 		(void) set_config_option(pinned_settings[i].name, pinned_settings[i].value,
 								 PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Become the owner of a user's table, to change rows of it: his triggers run
+ * as he, with the settings of the session, its search_path above all. So the
+ * statement itself must name everything with its schema. Where he is not who
+ * we were, his code can leave nothing behind in the session; deferred
+ * triggers, which would fire as somebody else, are an error then: make
+ * constraints immediate before.
+ */
+void
+rk_identity_assume_owner(RkIdentity *saved, Oid owner)
+{
+	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
+	SetUserIdAndSecContext(owner,
+						   saved->sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_NOFORCE_RLS |
+						   (owner != saved->user ? SECURITY_RESTRICTED_OPERATION : 0));
+	saved->users_code = true;
+	rk_plans_at_risk();
+	saved->guc_level = NewGUCNestLevel();
+	set_own_statement(false);
+	(void) set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* DDL from here to rk_identity_restore() is ours. */
+void
+rk_identity_own_ddl(void)
+{
+	set_own_statement(true);
 }
 
 void
@@ -73,6 +188,8 @@ rk_identity_restore(const RkIdentity *saved)
 {
 	AtEOXact_GUC(false, saved->guc_level);
 	SetUserIdAndSecContext(saved->user, saved->sec_context);
+	if (saved->users_code)
+		rk_plans_forget();
 }
 
 /* Whether the running statement is one of ours; no user can set this. */
@@ -108,23 +225,17 @@ rk_extension_owner(void)
 	return owner;
 }
 
-/* Run one statement as "role"; returns the number of rows it processed. */
-uint64
-rk_run(Oid role, const char *sql)
-{
-	return rk_run_args(role, sql, 0, NULL, NULL, NULL);
-}
-
-/* The same with parameters; nulls as SPI has them ('n' for NULL). */
-uint64
-rk_run_args(Oid role, const char *sql, int nargs, Oid *types, Datum *values,
-			const char *nulls)
+static uint64
+run(Oid role, bool own, const char *sql, int nargs, Oid *types, Datum *values,
+	const char *nulls)
 {
 	RkIdentity	saved;
 	uint64		processed;
 	int			result;
 
 	rk_identity_assume(&saved, role, false);
+	if (own)
+		rk_identity_own_ddl();
 	SPI_connect();
 	result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
 	if (result < 0)
@@ -133,6 +244,25 @@ rk_run_args(Oid role, const char *sql, int nargs, Oid *types, Datum *values,
 	SPI_finish();
 	rk_identity_restore(&saved);
 	return processed;
+}
+
+/*
+ * Run one statement of ours as "role": DDL that no listener hears of, or DML
+ * on what is ours, never DML on a user's table. Returns the number of rows it
+ * processed.
+ */
+uint64
+rk_run(Oid role, const char *sql)
+{
+	return run(role, true, sql, 0, NULL, NULL, NULL);
+}
+
+/* DML, or a query, with parameters; nulls as SPI has them ('n' for NULL). */
+uint64
+rk_run_args(Oid role, const char *sql, int nargs, Oid *types, Datum *values,
+			const char *nulls)
+{
+	return run(role, false, sql, nargs, types, values, nulls);
 }
 
 /*
@@ -197,10 +327,19 @@ rk_fetch_oids(const char *sql)
 	return oids;
 }
 
+/* A step is put together of names: what is more than one statement is an attack. */
+static void
+check_is_one(const char *sql)
+{
+	if (list_length(raw_parser(sql, RAW_PARSE_DEFAULT)) != 1)
+		elog(ERROR, "not one statement: \"%s\"", sql);
+}
+
 /* Run a statement and show it as a step of the call (fcinfo NULL: only run). */
 void
 rk_run_step(FunctionCallInfo fcinfo, Oid role, const char *sql)
 {
+	check_is_one(sql);
 	(void) rk_run(role, sql);
 	if (fcinfo != NULL)
 		rk_step(fcinfo, sql);
@@ -213,20 +352,23 @@ rk_run_step(FunctionCallInfo fcinfo, Oid role, const char *sql)
 void
 rk_run_ddl_step(FunctionCallInfo fcinfo, Oid role, const char *sql)
 {
-	RkIdentity	saved;
-	int			result;
-
-	rk_identity_assume(&saved, role, false);
-	(void) set_config_option("rowkeeper.own_statement", "off", PGC_INTERNAL, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	SPI_connect();
-	result = SPI_execute(sql, false, 0);
-	if (result < 0)
-		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(result));
-	SPI_finish();
-	rk_identity_restore(&saved);
+	check_is_one(sql);
+	(void) run(role, false, sql, 0, NULL, NULL, NULL);
 	if (fcinfo != NULL)
 		rk_step(fcinfo, sql);
+}
+
+Oid
+rk_relation_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
 }
 
 /* The relation's name as SQL takes it anywhere: schema-qualified, quoted. */

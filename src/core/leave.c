@@ -28,15 +28,6 @@ rk_feature_register(const RkFeature *feature)
 	features[feature_count++] = feature;
 }
 
-/* As for ALTER TABLE: the owner of the table or a member of the owner. */
-void
-rk_check_owner(Oid relid)
-{
-	if (!rk_is_relation_owner(relid, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)),
-					   get_rel_name(relid));
-}
-
 static void
 leave_table(FunctionCallInfo fcinfo, Oid relid)
 {

@@ -162,18 +162,6 @@ maintain_task(int number, Oid target, bool force)
 	} while (more);
 }
 
-static void
-check_target(Oid target)
-{
-	if (get_rel_name(target) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", target)));
-	if (!rk_is_relation_owner(target, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(target)),
-					   get_rel_name(target));
-}
-
 /*
  * rowkeeper.maintain(target regclass DEFAULT NULL, force boolean DEFAULT false)
  *
@@ -194,7 +182,7 @@ rowkeeper_maintain(PG_FUNCTION_ARGS)
 
 	check_non_atomic(fcinfo);
 	if (OidIsValid(target))
-		check_target(target);
+		rk_check_owner(target);
 	owner = has_privs_of_role(GetUserId(), rk_extension_owner());
 
 	SPI_connect_ext(SPI_OPT_NONATOMIC);

@@ -18,12 +18,14 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#define MAX_RELCACHE_LISTENERS 12
+
 static HTAB *relation_infos = NULL;
 static const RkChangeConsumer *consumers[RK_MAX_CONSUMERS];
 static int	consumer_count = 0;
 static const RkMeaning *meaning = NULL;
-
-bool		rk_soft_delete_restoring = false;
+static int	restoring_depth = 0;	/* of the row triggers of a restore; 0:
+									 * none */
 
 /* Announce a consumer of row changes; called once, at load. */
 int
@@ -59,12 +61,21 @@ rk_meaning_register(const RkMeaning *registered)
 	meaning = registered;
 }
 
-/* What a change means to the user; what it is, where nobody says more. */
-RkChangeKind
-rk_meaning_of(const RkChange *change)
+/*
+ * Say what a change means to the user (what it is, where nobody says more),
+ * and have it completed where it means more.
+ */
+void
+rk_meaning_apply(RkChange *change)
 {
-	return change->info->meaning == NULL ? change->kind
-		: meaning->classify(change->info->meaning, change);
+	void	   *prepared = change->info->meaning;
+
+	change->meaning = change->kind;
+	if (prepared == NULL)
+		return;
+	change->meaning = meaning->classify(prepared, change);
+	if (change->meaning != change->kind)
+		change->new_row = meaning->complete(prepared, change);
 }
 
 /*
@@ -175,5 +186,69 @@ rk_relation_info_init(void)
 
 	relation_infos = hash_create("rowkeeper relations", 64, &control,
 								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	CacheRegisterRelcacheCallback(invalidate_relation_info, (Datum) 0);
+	rk_relcache_listen(invalidate_relation_info);
+}
+
+/* ---- one callback for all ---- */
+
+/*
+ * The server has room for ten relcache callbacks in a process, and takes up to
+ * five of them itself (in a worker that applies changes), so ours is one.
+ */
+static void (*relcache_listeners[MAX_RELCACHE_LISTENERS]) (Datum arg, Oid relid);
+static int	relcache_listener_count = 0;
+
+static void
+tell_relcache_listeners(Datum arg, Oid relid)
+{
+	for (int i = 0; i < relcache_listener_count; i++)
+		relcache_listeners[i] (arg, relid);
+}
+
+/* As CacheRegisterRelcacheCallback(); called once each, at load. */
+void
+rk_relcache_listen(void (*callback) (Datum arg, Oid relid))
+{
+	if (relcache_listener_count == MAX_RELCACHE_LISTENERS)
+		elog(ERROR, "too many relcache listeners");
+	if (relcache_listener_count == 0)
+		CacheRegisterRelcacheCallback(tell_relcache_listeners, (Datum) 0);
+	relcache_listeners[relcache_listener_count++] = callback;
+}
+
+/* ---- rows that come back ---- */
+
+static int
+trigger_depth(void)
+{
+	return DatumGetInt32(pg_trigger_depth(NULL));
+}
+
+/*
+ * From now until rk_restoring_end() with what this returns, the rows that the
+ * caller's statements write come back as they were. Use PG_TRY / PG_FINALLY.
+ */
+int
+rk_restoring_begin(void)
+{
+	int			before = restoring_depth;
+
+	restoring_depth = trigger_depth() + 1;
+	return before;
+}
+
+void
+rk_restoring_end(int before)
+{
+	restoring_depth = before;
+}
+
+/*
+ * Whether the row that a trigger is fired for comes back. What a trigger of
+ * such a row writes elsewhere is new, and one level deeper.
+ */
+bool
+rk_is_restoring(void)
+{
+	return restoring_depth != 0 && trigger_depth() == restoring_depth;
 }

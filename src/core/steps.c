@@ -4,11 +4,16 @@
  * Enabling calls show their work: they return SETOF text, one row a step, as
  * SQL where the step was SQL, and no row when nothing changed. The rows are
  * materialised, so a client that reads none of them still had all of it done.
+ * Here is also what they ask of the table that they are about.
  */
 #include "rowkeeper.h"
 
+#include "catalog/objectaccess.h"
 #include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/tuplestore.h"
 
 /* Prepare the result of a call declared RETURNS SETOF text. */
@@ -27,4 +32,35 @@ rk_step(FunctionCallInfo fcinfo, const char *step)
 	bool		isnull = false;
 
 	tuplestore_putvalues(result->setResult, result->setDesc, &value, &isnull);
+}
+
+static void
+check_exists(Oid relid)
+{
+	if (get_rel_name(relid) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
+}
+
+/* The first argument: a table that exists. */
+Oid
+rk_target_argument(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("target table must not be null")));
+	check_exists(PG_GETARG_OID(0));
+	return PG_GETARG_OID(0);
+}
+
+/* As for ALTER TABLE: the owner of the table or a member of the owner. */
+void
+rk_check_owner(Oid relid)
+{
+	check_exists(relid);
+	if (!rk_is_relation_owner(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)),
+					   get_rel_name(relid));
 }

@@ -368,16 +368,6 @@ enable_stamps(FunctionCallInfo fcinfo, Oid root)
 	warn_of_triggers(root);
 }
 
-static void
-check_target(Oid target)
-{
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target)))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", target)));
-	rk_check_owner(target);
-}
-
 /*
  * rowkeeper.stamp(target regclass, updated_at name, version name, created_at
  * name, created_by name, updated_by name, on_noop text, client_value text,
@@ -395,14 +385,13 @@ check_target(Oid target)
 Datum
 rowkeeper_stamp(PG_FUNCTION_ARGS)
 {
+	Oid			target;
+
 	rk_steps_begin(fcinfo);
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("target table must not be null")));
-	check_target(PG_GETARG_OID(0));
-	check_table(PG_GETARG_OID(0));
-	enable_stamps(fcinfo, PG_GETARG_OID(0));
+	target = rk_target_argument(fcinfo);
+	rk_check_owner(target);
+	check_table(target);
+	enable_stamps(fcinfo, target);
 	return (Datum) 0;
 }
 
@@ -443,7 +432,7 @@ rowkeeper_stamp_off(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		return (Datum) 0;
 	target = PG_GETARG_OID(0);
-	check_target(target);
+	rk_check_owner(target);
 	if (rk_root_of(target) != target)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

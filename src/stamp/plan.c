@@ -369,5 +369,5 @@ rk_stamp_plan_init(void)
 
 	plans = hash_create("rowkeeper stamp plans", 64, &control,
 						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	CacheRegisterRelcacheCallback(invalidate_plan, (Datum) 0);
+	rk_relcache_listen(invalidate_plan);
 }

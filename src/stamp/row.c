@@ -360,7 +360,7 @@ static bool
 keeps_value(const RkStampPlan *plan, RkStampOption stamp, const RkStampRow *row,
 			const RkStampValues *wanted)
 {
-	if (rk_soft_delete_restoring)
+	if (rk_is_restoring())
 		return !row->now.isnull[stamp];
 	if (plan->client_value == RK_CLIENT_OVERRIDE || !is_sent(plan, stamp, row) ||
 		rk_stamp_same_value(&plan->column[stamp].layout,

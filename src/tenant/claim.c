@@ -238,14 +238,11 @@ rk_tenant_bypass_begin(const char *reason)
 static char *
 claim_argument(FunctionCallInfo fcinfo, const char *what)
 {
-	Oid			output;
-	bool		is_varlena;
 	char	   *value;
 
 	if (PG_ARGISNULL(0))
 		return NULL;
-	getTypeOutputInfo(get_fn_expr_argtype(fcinfo->flinfo, 0), &output, &is_varlena);
-	value = OidOutputFunctionCall(output, PG_GETARG_DATUM(0));
+	value = rk_text_of_value(PG_GETARG_DATUM(0), get_fn_expr_argtype(fcinfo->flinfo, 0));
 	if (value[0] == '\0' || strlen(value) > RK_MAX_CLAIM_LENGTH)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

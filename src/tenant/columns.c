@@ -116,7 +116,7 @@ rk_tenant_count(Oid role, const char *sql)
 bool
 rk_tenant_is_large(Oid relid)
 {
-	return rk_tenant_count(rk_tenant_owner_of(relid),
+	return rk_tenant_count(rk_relation_owner(relid),
 						   psprintf("SELECT count(*) FROM (SELECT FROM %s LIMIT " INT64_FORMAT ") rows",
 									rk_relation_name(relid), (int64) rk_inline_rows + 1)) > rk_inline_rows;
 }
@@ -130,7 +130,7 @@ is_not_null(Oid relid, const char *column)
 	bool		isnull;
 
 	return fetch_column(relid, column)->attnotnull &&
-		DatumGetBool(rk_fetch(rk_tenant_owner_of(relid),
+		DatumGetBool(rk_fetch(rk_relation_owner(relid),
 							  "SELECT NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = $1 AND contype = 'n'"
 							  " AND conkey[1] = $2 AND NOT convalidated)",
 							  2, types, values, NULL, &isnull));
@@ -144,7 +144,7 @@ is_proved_not_null(Oid root, const char *column)
 	Datum		values[2] = {ObjectIdGetDatum(root), CStringGetTextDatum(psprintf("(%s IS NOT NULL)", quote_identifier(column)))};
 	bool		isnull;
 
-	return DatumGetBool(rk_fetch(rk_tenant_owner_of(root),
+	return DatumGetBool(rk_fetch(rk_relation_owner(root),
 								 "SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = $1 AND contype = 'c'"
 								 " AND convalidated AND NOT connoinherit AND pg_get_expr(conbin, conrelid) = $2)",
 								 2, types, values, NULL, &isnull));
@@ -179,7 +179,7 @@ plan_not_null(Obstacles *obstacles, Oid root, const char *name, bool large)
 									 table, quote_identifier(constraint)));
 		return;
 	}
-	nulls = rk_tenant_count(rk_tenant_owner_of(root),
+	nulls = rk_tenant_count(rk_relation_owner(root),
 							psprintf("SELECT count(*) FROM %s WHERE %s IS NULL", table, column));
 	if (nulls == 0)
 		return;
@@ -192,7 +192,7 @@ static void
 set_not_null(FunctionCallInfo fcinfo, Oid root, const char *name)
 {
 	if (!is_not_null(root, name))
-		rk_run_ddl_step(fcinfo, rk_tenant_owner_of(root),
+		rk_run_ddl_step(fcinfo, rk_relation_owner(root),
 						psprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL",
 								 rk_relation_name(root), quote_identifier(name)));
 }
@@ -280,7 +280,7 @@ current_default(Oid relid, const char *column)
 	Oid			types[2] = {OIDOID, INT2OID};
 	Datum		values[2] = {ObjectIdGetDatum(relid), Int16GetDatum(get_attnum(relid, column))};
 	bool		isnull;
-	Datum		stored = rk_fetch(rk_tenant_owner_of(relid),
+	Datum		stored = rk_fetch(rk_relation_owner(relid),
 								  "SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = $1 AND adnum = $2",
 								  2, types, values, NULL, &isnull);
 
@@ -310,7 +310,7 @@ ensure_default(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *option
 					(errmsg("column \"%s\" of %s keeps its default %s", name, rk_relation_name(relid), now)));
 		return false;
 	}
-	rk_run_ddl_step(fcinfo, rk_tenant_owner_of(relid),
+	rk_run_ddl_step(fcinfo, rk_relation_owner(relid),
 					psprintf("ALTER TABLE %s ALTER COLUMN %s SET DEFAULT %s",
 							 rk_relation_name(relid), quote_identifier(name), wanted));
 	return true;
@@ -339,7 +339,7 @@ rk_tenant_default_drop(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions
 	now = current_default(relid, options->by[kind]);
 	if (now == NULL || strcmp(now, own_default(relid, options, kind)) != 0)
 		return;
-	rk_run_ddl_step(fcinfo, rk_tenant_owner_of(relid),
+	rk_run_ddl_step(fcinfo, rk_relation_owner(relid),
 					psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT",
 							 rk_relation_name(relid), quote_identifier(options->by[kind])));
 }
@@ -400,7 +400,7 @@ rk_tenant_prepare_columns(FunctionCallInfo fcinfo, Oid root, const RkTenantOptio
 			if (options->by[kind] != NULL && !may_be_null(options, kind))
 				set_not_null(fcinfo, root, options->by[kind]);
 		if (needs_index(root, leading_column(options)))
-			rk_run_ddl_step(fcinfo, rk_tenant_owner_of(root),
+			rk_run_ddl_step(fcinfo, rk_relation_owner(root),
 							create_index_sql(root, leading_column(options), false));
 	}
 	(void) rk_tenant_default_ensure(fcinfo, root, options);

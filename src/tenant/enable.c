@@ -176,7 +176,7 @@ replace_policy(FunctionCallInfo fcinfo, List *tree, const char *name)
 								   lfirst_oid(lc), quote_literal_cstr(name))) == NIL)
 			continue;
 		found = true;
-		rk_run_ddl_step(fcinfo, rk_tenant_owner_of(lfirst_oid(lc)),
+		rk_run_ddl_step(fcinfo, rk_relation_owner(lfirst_oid(lc)),
 						psprintf("DROP POLICY %s ON %s", quote_identifier(name), rk_relation_name(lfirst_oid(lc))));
 	}
 	return found;
@@ -220,16 +220,6 @@ warn_of_company(Oid root)
 }
 
 /* ---- doing it ---- */
-
-static void
-check_target(Oid target)
-{
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target)))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", target)));
-	rk_check_owner(target);
-}
 
 /* Partitions attached further down while we waited for the locks of those there were. */
 static void
@@ -307,13 +297,12 @@ enable_tenant(FunctionCallInfo fcinfo, Oid root)
 Datum
 rowkeeper_tenant(PG_FUNCTION_ARGS)
 {
+	Oid			target;
+
 	rk_steps_begin(fcinfo);
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("target table must not be null")));
-	check_target(PG_GETARG_OID(0));
-	enable_tenant(fcinfo, PG_GETARG_OID(0));
+	target = rk_target_argument(fcinfo);
+	rk_check_owner(target);
+	enable_tenant(fcinfo, target);
 	return (Datum) 0;
 }
 
@@ -398,7 +387,7 @@ rowkeeper_tenant_off(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		return (Datum) 0;
 	target = PG_GETARG_OID(0);
-	check_target(target);
+	rk_check_owner(target);
 	if (rk_root_of(target) != target)
 		refuse_table(target, psprintf("it is a partition of %s", rk_relation_name(rk_root_of(target))),
 					 psprintf("SELECT rowkeeper.tenant_off(%s) concerns all its partitions.",
@@ -419,14 +408,44 @@ rk_tenant_tables(void)
 						 " ORDER BY t.tgrelid");
 }
 
+/*
+ * What leave() finds in schemas of ours where no table leads to it any more, as
+ * the trash of one that has no soft delete now: our policies go, which need
+ * us. Row security stays on, so nobody but the owner reads there.
+ */
+static void
+leave_rest(FunctionCallInfo fcinfo)
+{
+	ListCell   *lc;
+
+	foreach(lc, rk_fetch_oids("SELECT DISTINCT p.polrelid FROM pg_policy p"
+							  " JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+							  " WHERE p.polname ~ '^rowkeeper_tenant' AND n.nspname ~ '^rowkeeper_' ORDER BY 1"))
+		(void) rk_tenant_policies_ensure(fcinfo, lfirst_oid(lc), NULL);
+}
+
+/* For whom a transaction works on an isolated table. */
+static RkIsolation
+isolation_of(Oid root)
+{
+	const RkStanding *standing;
+
+	if (rk_tenant_options_of(root) == NULL)
+		return RK_NOT_ISOLATED;
+	standing = rk_standing();
+	return standing->tenant != NULL || standing->user != NULL ? RK_ACTS_FOR_TENANT : RK_ACTS_FOR_NOBODY;
+}
+
 void
 rk_tenant_enable_init(void)
 {
 	static const RkFeature feature = {
 		.name = "tenant",
 		.off = leave_tenant,
-		.tables = rk_tenant_tables
+		.tables = rk_tenant_tables,
+		.leave = leave_rest
 	};
 
 	rk_feature_register(&feature);
+	rk_isolation_of = isolation_of;
 }

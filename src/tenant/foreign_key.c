@@ -226,7 +226,7 @@ count_violations(Oid child, Oid parent, const char *child_tenant, const char *pa
 	for (int i = 0; i < key->count; i++)
 		appendStringInfo(&sql, " AND c.%s IS NOT NULL",
 						 quote_identifier(get_attname(child, key->child[i], false)));
-	return rk_tenant_count(rk_tenant_owner_of(child), sql.data);
+	return rk_tenant_count(rk_relation_owner(child), sql.data);
 }
 
 static void
@@ -288,7 +288,7 @@ ensure_unique_key(FunctionCallInfo fcinfo, Oid parent, const char *tenant, const
 						 "ALTER TABLE %s ADD CONSTRAINT %s UNIQUE USING INDEX %s;",
 						 quote_identifier(name), rk_relation_name(parent), columns,
 						 rk_relation_name(parent), quote_identifier(name), quote_identifier(name))));
-	rk_run_ddl_step(fcinfo, rk_tenant_owner_of(parent),
+	rk_run_ddl_step(fcinfo, rk_relation_owner(parent),
 					psprintf("ALTER TABLE %s ADD UNIQUE (%s)", rk_relation_name(parent), columns));
 }
 
@@ -297,7 +297,7 @@ ensure_unique_key(FunctionCallInfo fcinfo, Oid parent, const char *tenant, const
 static void
 finish_key(FunctionCallInfo fcinfo, Oid child, const ForeignKey *plain)
 {
-	rk_run_ddl_step(fcinfo, rk_tenant_owner_of(child),
+	rk_run_ddl_step(fcinfo, rk_relation_owner(child),
 					psprintf("ALTER TABLE %s DROP CONSTRAINT %s",
 							 rk_relation_name(child), quote_identifier(plain->name)));
 }
@@ -320,7 +320,7 @@ add_key(FunctionCallInfo fcinfo, Oid child, Oid parent, const char *child_tenant
 	if (at_once)
 		check_violations(child, parent, child_tenant, parent_tenant, plain);
 	ensure_unique_key(fcinfo, parent, parent_tenant, plain);
-	rk_run_ddl_step(fcinfo, rk_tenant_owner_of(child),
+	rk_run_ddl_step(fcinfo, rk_relation_owner(child),
 					add_key_sql(child, parent, child_tenant, parent_tenant, plain, at_once));
 	if (at_once)
 		finish_key(fcinfo, child, plain);
@@ -337,7 +337,7 @@ validate_key(FunctionCallInfo fcinfo, Oid child, Oid parent, const char *child_t
 {
 	check_violations(child, parent, child_tenant, parent_tenant, plain);
 	if (!key->valid)
-		rk_run_ddl_step(fcinfo, rk_tenant_owner_of(child),
+		rk_run_ddl_step(fcinfo, rk_relation_owner(child),
 						psprintf("ALTER TABLE %s VALIDATE CONSTRAINT %s", rk_relation_name(child),
 								 quote_identifier(key->name)));
 	finish_key(fcinfo, child, plain);
@@ -348,10 +348,6 @@ tenant_column(Oid relid)
 {
 	RkTenantOptions *options;
 
-	if (get_rel_name(relid) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid)));
 	rk_check_owner(relid);
 	options = rk_tenant_options_of(relid);
 	if (options == NULL || options->by[RK_CLAIM_TENANT] == NULL)

@@ -166,19 +166,6 @@ seen_expression(Oid relid, const RkTenantOptions *options)
 
 /* ---- policies ---- */
 
-Oid
-rk_tenant_owner_of(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /* The roles trusted with tenant_bypass(), as a policy's TO has them, or NULL. */
 static char *
 bypass_roles(void)
@@ -218,7 +205,7 @@ policy_state(Oid relid, const Policy *policy)
 		nulls[4] = 'n';
 	if (policy->roles == NULL)
 		nulls[5] = 'n';
-	right = rk_fetch(rk_tenant_owner_of(relid),
+	right = rk_fetch(rk_relation_owner(relid),
 					 "SELECT polpermissive = $3 AND polcmd::text = $7"
 					 " AND pg_get_expr(polqual, polrelid) IS NOT DISTINCT FROM $4"
 					 " AND pg_get_expr(polwithcheck, polrelid) IS NOT DISTINCT FROM $5"
@@ -248,6 +235,19 @@ create_policy_sql(Oid relid, const Policy *policy)
 	return sql.data;
 }
 
+/*
+ * DDL on the table, heard by other features (soft delete's trash has the
+ * policies of its table), but for what a partition that comes is given.
+ */
+static void
+run_on_table(FunctionCallInfo fcinfo, Oid relid, const char *sql)
+{
+	if (fcinfo == NULL)
+		rk_run_step(NULL, rk_relation_owner(relid), sql);
+	else
+		rk_run_ddl_step(fcinfo, rk_relation_owner(relid), sql);
+}
+
 static bool
 ensure_policy(FunctionCallInfo fcinfo, Oid relid, const Policy *policy)
 {
@@ -256,14 +256,14 @@ ensure_policy(FunctionCallInfo fcinfo, Oid relid, const Policy *policy)
 	if (policy->using == NULL ? state == POLICY_MISSING : state == POLICY_RIGHT)
 		return false;
 	if (state != POLICY_MISSING)
-		rk_run_step(fcinfo, rk_tenant_owner_of(relid),
-					psprintf("DROP POLICY %s ON %s", policy->name, rk_relation_name(relid)));
+		run_on_table(fcinfo, relid,
+					 psprintf("DROP POLICY %s ON %s", policy->name, rk_relation_name(relid)));
 	if (policy->using != NULL)
-		rk_run_step(fcinfo, rk_tenant_owner_of(relid), create_policy_sql(relid, policy));
+		run_on_table(fcinfo, relid, create_policy_sql(relid, policy));
 	return true;
 }
 
-#define POLICY_COUNT 5
+#define POLICY_COUNT 5			/* the last is that of bypasses */
 
 /* What each policy of a relation should be; options NULL: none. */
 static void
@@ -294,6 +294,16 @@ rk_tenant_policies_ensure(FunctionCallInfo fcinfo, Oid relid, const RkTenantOpti
 	for (int i = 0; i < POLICY_COUNT; i++)
 		changed |= ensure_policy(fcinfo, relid, &policies[i]);
 	return changed;
+}
+
+/* The same of the policy that names the roles trusted with a bypass, and no other. */
+bool
+rk_tenant_bypass_ensure(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options)
+{
+	Policy		policies[POLICY_COUNT];
+
+	wanted_policies(relid, options, policies);
+	return ensure_policy(fcinfo, relid, &policies[POLICY_COUNT - 1]);
 }
 
 /*
@@ -351,13 +361,13 @@ ensure_flags(FunctionCallInfo fcinfo, Oid relid, bool enabled, bool forced)
 
 	read_flags(relid, &is_enabled, &is_forced);
 	if (is_enabled != enabled)
-		rk_run_step(fcinfo, rk_tenant_owner_of(relid),
-					psprintf("ALTER TABLE %s %s ROW LEVEL SECURITY", rk_relation_name(relid),
-							 enabled ? "ENABLE" : "DISABLE"));
+		run_on_table(fcinfo, relid,
+					 psprintf("ALTER TABLE %s %s ROW LEVEL SECURITY", rk_relation_name(relid),
+							  enabled ? "ENABLE" : "DISABLE"));
 	if (is_forced != forced)
-		rk_run_step(fcinfo, rk_tenant_owner_of(relid),
-					psprintf("ALTER TABLE %s %s ROW LEVEL SECURITY", rk_relation_name(relid),
-							 forced ? "FORCE" : "NO FORCE"));
+		run_on_table(fcinfo, relid,
+					 psprintf("ALTER TABLE %s %s ROW LEVEL SECURITY", rk_relation_name(relid),
+							  forced ? "FORCE" : "NO FORCE"));
 	return is_enabled != enabled || is_forced != forced;
 }
 
@@ -468,7 +478,7 @@ rk_tenant_leave(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *optio
 	(void) rk_tenant_policies_ensure(fcinfo, relid, NULL);
 	for (int i = 0; i < lengthof(policies); i++)
 		if (policies[i].using != NULL)
-			rk_run_step(fcinfo, rk_tenant_owner_of(relid), create_policy_sql(relid, &policies[i]));
+			run_on_table(fcinfo, relid, create_policy_sql(relid, &policies[i]));
 	drop_trigger(fcinfo, relid);
 }
 

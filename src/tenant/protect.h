@@ -39,11 +39,11 @@ extern char *rk_tenant_options_format(const RkTenantOptions *options);
 /* policies.c: the row security of one relation */
 extern Oid	rk_tenant_column_type(Oid relid, const char *column);
 extern char *rk_tenant_getter(RkClaimKind kind, Oid type);
-extern Oid	rk_tenant_owner_of(Oid relid);
 extern bool rk_tenant_is_own_policy(const char *name);
 extern bool rk_tenant_protect(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options);
 extern void rk_tenant_unprotect(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options);
 extern void rk_tenant_leave(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options);
+extern bool rk_tenant_bypass_ensure(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options);
 extern bool rk_tenant_policies_ensure(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options);
 extern bool rk_tenant_trigger_ensure(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options);
 

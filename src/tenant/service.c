@@ -147,13 +147,13 @@ CHOSEN
 /* Tables whose owner no policy holds, or can become who is not held. */
 static const char *const owned_by_powerful =
 CHOSEN
-"SELECT c.name FROM chosen c WHERE c.relkind IN ('r', 'p') AND EXISTS (SELECT FROM pg_roles p "
-"  WHERE (p.rolsuper OR p.rolbypassrls) AND pg_has_role(c.relowner, p.oid, 'MEMBER')) ORDER BY c.name COLLATE \"C\"";
+"SELECT c.name FROM chosen c WHERE c.relkind IN ('r', 'p') AND EXISTS (SELECT FROM rowkeeper._tenant_powers p "
+"  WHERE pg_has_role(c.relowner, p.role, 'MEMBER')) ORDER BY c.name COLLATE \"C\"";
 
 /* Roles that the role can become and no policy holds. */
 static const char *const powerful_groups =
-"SELECT p.rolname::text FROM pg_roles p, pg_roles r WHERE r.rolname = $1 AND p.oid <> r.oid "
-" AND (p.rolsuper OR p.rolbypassrls) AND pg_has_role(r.oid, p.oid, 'MEMBER') ORDER BY p.rolname COLLATE \"C\"";
+"SELECT p.rolname::text FROM rowkeeper._tenant_powers p, pg_roles r WHERE r.rolname = $1 AND p.role <> r.oid "
+" AND pg_has_role(r.oid, p.role, 'MEMBER') ORDER BY p.rolname COLLATE \"C\"";
 
 /* Everything that was granted to a role itself in this database. */
 static const char *const everything_of =
@@ -305,9 +305,9 @@ check_owners(const Call *call)
 	if (tables != NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the owner of %s is, or can become, a role with SUPERUSER or BYPASSRLS, which level \"admin\" would hand on",
+				 errmsg("the owner of %s is, or can become, a role that no policy holds, which level \"admin\" would hand on",
 						(char *) linitial(tables)),
-				 errhint("ALTER TABLE %s OWNER TO a role without them.", (char *) linitial(tables))));
+				 errhint("ALTER TABLE %s OWNER TO a role without such rights.", (char *) linitial(tables))));
 }
 
 /* No level limits who can become somebody that nothing limits. */
@@ -319,7 +319,8 @@ check_groups(const Call *call)
 	if (groups != NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("role \"%s\" can become \"%s\", which has SUPERUSER or BYPASSRLS", call->role, (char *) linitial(groups)),
+				 errmsg("role \"%s\" can become \"%s\", whom no policy holds", call->role, (char *) linitial(groups)),
+				 errdetail("Such are roles with SUPERUSER, BYPASSRLS or REPLICATION, before 16 with CREATEROLE, and those that reach the server's files."),
 				 errhint("REVOKE that membership first.")));
 }
 
@@ -534,7 +535,7 @@ rowkeeper_service_columns(PG_FUNCTION_ARGS)
 	check_not_null(fcinfo, 4);
 	role = NameStr(*PG_GETARG_NAME(0));
 	relid = PG_GETARG_OID(1);
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+	if (get_rel_name(relid) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation with OID %u does not exist", relid)));

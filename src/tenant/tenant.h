@@ -81,6 +81,18 @@ typedef struct RkTokenKey
 	char	   *audience;		/* NULL: the database's name */
 } RkTokenKey;
 
+/* jwt.c: tokens as text */
+typedef struct RkTokenClaims
+{
+	char	   *tenant;			/* NULL: nothing */
+	char	   *user;
+} RkTokenClaims;
+
+extern const char *rk_jwt_verify(const char *jwt, bool visible, RkTokenClaims *claims);
+extern char *rk_jwt_sign(const RkTokenKey *key, const char *tenant, const char *user,
+						 TimestampTz expires, const char *role);
+
+/* token_key.c, the rest */
 extern void rk_token_key_init(void);
 extern const RkTokenKey *rk_token_key_find(const char *kid);
 extern const RkTokenKey *rk_token_key_newest(void);

@@ -263,5 +263,5 @@ rowkeeper_tenant_key_drop(PG_FUNCTION_ARGS)
 void
 rk_token_key_init(void)
 {
-	CacheRegisterRelcacheCallback(forget_keys, (Datum) 0);
+	rk_relcache_listen(forget_keys);
 }

@@ -72,7 +72,7 @@ follow_bypass_roles(FunctionCallInfo fcinfo)
 			if (options == NULL)
 				continue;
 			if (rk_tenant_options_fit(lfirst_oid(lc), options))
-				(void) rk_tenant_policies_ensure(fcinfo, lfirst_oid(lc), options);
+				(void) rk_tenant_bypass_ensure(fcinfo, lfirst_oid(lc), options);
 			else
 				ereport(WARNING,
 						(errmsg("the column that isolates tenants in %s is gone, skipping it",

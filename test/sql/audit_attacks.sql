@@ -55,6 +55,8 @@ CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL
 CREATE TRIGGER "!rowkeeper_changes" AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION nothing('audit', '{"exclude": [12345678901234567890]}');
 CREATE TRIGGER "!rowkeeper_changes" AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION rowkeeper._changes_row('audit', '{}');
 CREATE TRIGGER other AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION rowkeeper._changes_row('audit', '{}');
+CREATE SCHEMA other CREATE TABLE mine (id int)
+    CREATE TRIGGER "!rowkeeper_changes" AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION rowkeeper._changes_row('audit', '{}');
 CREATE TRIGGER other AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION nothing();
 ALTER TRIGGER other ON mine RENAME TO "!rowkeeper_changes";
 ALTER TRIGGER "!rowkeeper_changes" ON orders RENAME TO asleep;

@@ -202,4 +202,18 @@ UPDATE pages SET part = 2;
 SELECT action, record_id, left(old_data::text, 40) AS old_data, left(new_data::text, 40) AS new_data
     FROM rowkeeper.audit_log WHERE table_schema = 'audit_moves' AND id > :seen ORDER BY id;
 
+-- a row is swallowed on its way, and the same statement inserts another one:
+-- those are no move
+CREATE TABLE sinks (id int, r int, PRIMARY KEY (id, r)) PARTITION BY LIST (r);
+CREATE TABLE sinks_1 PARTITION OF sinks FOR VALUES IN (1);
+CREATE TABLE sinks_2 PARTITION OF sinks FOR VALUES IN (2);
+CREATE TRIGGER swallow BEFORE INSERT ON sinks_2 FOR EACH ROW EXECUTE FUNCTION swallow();
+SELECT rowkeeper.audit('sinks') \g /dev/null
+INSERT INTO sinks VALUES (1, 1), (2, 1);
+:mark \gset
+WITH u AS (UPDATE sinks SET r = 2 WHERE id = 1) INSERT INTO sinks VALUES (3, 1);
+MERGE INTO sinks USING (VALUES (2), (4)) s (id) ON sinks.id = s.id
+    WHEN MATCHED THEN UPDATE SET r = 2 WHEN NOT MATCHED THEN INSERT VALUES (s.id, 1);
+SELECT action, record_id FROM rowkeeper.audit_log WHERE table_schema = 'audit_moves' AND id > :seen ORDER BY record_id ->> 'id';
+
 DROP SCHEMA audit_moves CASCADE;

@@ -67,6 +67,54 @@ INSERT INTO orders VALUES (7, 7);
 INSERT INTO parts VALUES (9);
 SELECT table_name, action, record_id, context, actor FROM rowkeeper.audit_log ORDER BY id;
 
+-- Soft delete: our views and triggers go, deleted rows stay where they are. A
+-- view of the user's own stays, and one that is needed.
+CREATE TABLE users (id int PRIMARY KEY, name text);
+CREATE TABLE logins (id int PRIMARY KEY, u int REFERENCES users ON DELETE CASCADE);
+CREATE TABLE pets (id int PRIMARY KEY, deleted_at timestamptz);
+CREATE VIEW active_pets AS SELECT * FROM pets WHERE deleted_at IS NULL;
+CREATE TABLE notes (id int PRIMARY KEY, body text);
+CREATE TABLE parts_of_notes (id int PRIMARY KEY, n int REFERENCES notes ON DELETE CASCADE);
+SELECT rowkeeper.soft_delete(t) FROM unnest('{logins,users,pets}'::regclass[]) t \g /dev/null
+SELECT rowkeeper.soft_delete(t, mode => 'trash') FROM unnest('{parts_of_notes,notes}'::regclass[]) t \g /dev/null
+SELECT rowkeeper.soft_delete_unique('users', '{name}') \g /dev/null
+CREATE VIEW on_top AS SELECT id FROM active_logins;
+INSERT INTO users VALUES (1, 'a'), (2, 'b');
+INSERT INTO logins VALUES (1, 1), (2, 2);
+INSERT INTO pets VALUES (1), (2);
+INSERT INTO notes VALUES (1, 'x'), (2, 'y');
+INSERT INTO parts_of_notes VALUES (1, 1), (2, 2);
+DELETE FROM active_users WHERE id = 1;
+DELETE FROM active_pets WHERE id = 1;
+DELETE FROM notes WHERE id = 1;
+-- of one table, taken back
+BEGIN;
+SELECT rowkeeper.leave('users');
+SELECT rowkeeper.leave('notes');
+ROLLBACK;
+SELECT count(*) > 0 AS done FROM rowkeeper.leave();
+SELECT rowkeeper.leave();
+SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE NOT tgisinternal;
+SELECT viewname FROM pg_views WHERE schemaname = 'public' ORDER BY 1;
+DROP EXTENSION rowkeeper;
+SELECT id, deleted_at IS NOT NULL AS deleted, deleted_by, delete_batch IS NOT NULL AS batch FROM users ORDER BY id;
+SELECT id FROM active_pets;
+SELECT id, body, _deleted_by FROM rowkeeper_trash.public__notes;
+SELECT table_name, rows FROM rowkeeper_trash.batches ORDER BY batch, table_name;
+SELECT indexdef FROM pg_indexes WHERE indexname LIKE '%live_key';
+-- nothing stops a DELETE any more, and the trash keeps what it has
+DELETE FROM users;
+DELETE FROM notes;
+SELECT count(*) FROM rowkeeper_trash.public__notes;
+-- ... until it is taken up again, with what was deleted before
+CREATE EXTENSION rowkeeper CASCADE;
+SELECT rowkeeper.soft_delete(t, mode => 'trash') FROM unnest('{parts_of_notes,notes}'::regclass[]) t \g /dev/null
+SELECT table_name, record_id FROM rowkeeper.soft_delete_restore('notes', 1) ORDER BY 1;
+SELECT table_name, rows FROM rowkeeper.soft_delete_batches ORDER BY 1;
+INSERT INTO notes VALUES (3, 'z');
+DELETE FROM notes WHERE id = 3;
+SELECT count(DISTINCT batch) = count(*) AS another_batch FROM rowkeeper_trash.batches WHERE table_name = 'notes' AND rows > 0;
+
 RESET app.user_id;
 \c :db
 SET client_min_messages = warning;

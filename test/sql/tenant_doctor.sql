@@ -111,6 +111,27 @@ GRANT tenant_doctor_free TO tenant_doctor_app;
 SELECT rowkeeper.tenant_assert('tenant_doctor_app');
 SELECT rowkeeper.tenant_assert('nobody');
 REVOKE tenant_doctor_free FROM tenant_doctor_app;
+-- what makes a role such a one: server files, a copy of the server, before 16 CREATEROLE
+GRANT pg_read_server_files TO tenant_doctor_app;
+SELECT rowkeeper._tenant_escape('tenant_doctor_app'::regrole);
+SELECT rowkeeper.tenant_assert('tenant_doctor_app');
+REVOKE pg_read_server_files FROM tenant_doctor_app;
+GRANT pg_execute_server_program TO tenant_doctor_app;
+SELECT rowkeeper._tenant_escape('tenant_doctor_app'::regrole);
+SELECT rowkeeper.service_role('tenant_doctor_app', 'read', 'tenant_doctor');
+REVOKE pg_execute_server_program FROM tenant_doctor_app;
+ALTER ROLE tenant_doctor_app REPLICATION;
+SELECT rowkeeper._tenant_escape('tenant_doctor_app'::regrole);
+ALTER ROLE tenant_doctor_app NOREPLICATION CREATEROLE;
+SELECT rowkeeper._tenant_escape('tenant_doctor_app'::regrole) IS NOT DISTINCT FROM
+	CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'It has CREATEROLE.' END AS right;
+ALTER ROLE tenant_doctor_app NOCREATEROLE;
+SELECT rowkeeper._tenant_escape('tenant_doctor_app'::regrole);
+-- who says whom to trust rebuilds no policy that was altered
+ALTER POLICY rowkeeper_tenant_guard ON customers USING (true);
+SELECT count(*) FROM rowkeeper.tenant_role('tenant_doctor_app', 'signed');
+SELECT pg_get_expr(polqual, polrelid) FROM pg_policy WHERE polrelid = 'customers'::regclass AND polname = 'rowkeeper_tenant_guard';
+SELECT count(*) FROM rowkeeper.tenant('customers');
 SELECT count(*) FROM rowkeeper.tenant('customers', force => false);
 SELECT rowkeeper.tenant_assert('tenant_doctor_owner');
 SELECT count(*) FROM rowkeeper.tenant('customers', force => true);

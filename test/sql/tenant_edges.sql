@@ -252,7 +252,7 @@ CREATE TRIGGER another BEFORE TRUNCATE ON notes EXECUTE FUNCTION rowkeeper._tena
 RESET ROLE;
 SELECT rowkeeper._tenant_options('au2') ->> 'tenant';
 
--- tenants whose names differ as text only: no entries rather than those of another
+-- tenants whose names differ as text only: each his own
 CREATE TABLE tx (id int PRIMARY KEY, tenant_id text NOT NULL);
 SELECT rowkeeper.audit('tx') \g /dev/null
 SELECT count(*) > 3 FROM rowkeeper.tenant('tx');
@@ -262,9 +262,14 @@ SET ROLE tenant_edges_app;
 BEGIN;
 SELECT rowkeeper.tenant_set('A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'::text);
 SELECT id FROM tx;
-SELECT record_id FROM rowkeeper.audit_log WHERE relation = 'tx'::regclass AND record_id IS NOT NULL;
+SELECT record_id, tenant FROM rowkeeper.audit_log WHERE relation = 'tx'::regclass AND record_id IS NOT NULL;
 SELECT rowkeeper.tenant_set('a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::text);
 SELECT record_id FROM rowkeeper.audit_log WHERE relation = 'tx'::regclass AND record_id IS NOT NULL;
+COMMIT;
+BEGIN;
+SELECT rowkeeper.tenant_set('A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'::text);
+SELECT count(*) FROM rowkeeper.audit_history('tx', 1);
+SELECT tenant FROM rowkeeper.audit_history('tx', 2);
 COMMIT;
 RESET ROLE;
 

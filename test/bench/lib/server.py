@@ -131,10 +131,10 @@ class Server:
         """The single value a query returns, as text."""
         return self.psql(sql, database)[0][0]
 
-    def pgbench(self, script, clients, seconds):
+    def pgbench(self, script, clients, seconds, options=()):
         """Transactions a second of a script, prepared, without connection time."""
         out = run([self.bin + "/pgbench", "-n", "-M", "prepared", "-c", str(clients),
-                   "-j", str(clients), "-T", str(seconds), "-f", script],
+                   "-j", str(clients), "-T", str(seconds), "-f", script] + list(options),
                   env=self.environment())
         for line in out.splitlines():
             if line.startswith("tps"):

@@ -1,0 +1,83 @@
+/*
+ * deleted.h
+ *
+ * Deleted rows wherever they are kept, for restore.c, purge.c and hard.c: a
+ * store is the trash table, or in flag mode the table itself.
+ */
+#ifndef RK_DELETED_H
+#define RK_DELETED_H
+
+#include "soft_delete/soft_delete.h"
+
+#include "executor/spi.h"
+#include "storage/itemptr.h"
+#include "utils/hsearch.h"
+
+typedef struct RkStore
+{
+	Oid			root;
+	Oid			relid;			/* trash table, or the root itself */
+	Oid			owner;
+	char	   *rel;			/* as SQL */
+	bool		trash;
+	char	   *batch;			/* the column of the batch, quoted */
+	char	   *deleted_at;		/* that of the time, quoted */
+	RkSoftDeleteOptions *options;
+	RkRowKey   *key;
+	List	   *rows;			/* of RkDeletedRow */
+	List	   *plans;			/* restore.c's */
+	bool		held;			/* what policies hide from the caller is not
+								 * there for him */
+	bool		by_key;			/* and he may read columns only */
+	bool		placed;			/* while stores are put in order */
+} RkStore;
+
+typedef struct RkDeletedRow
+{
+	struct
+	{
+		Oid			tableoid;	/* flag: of the partition */
+		ItemPointerData tid;
+	}			place;			/* hash key */
+	RkStore    *store;
+	ItemPointerData tid;		/* of its newest version */
+	int64		batch;			/* 0: without */
+	Jsonb	   *record_id;
+	char	   *conflict;
+	bool		child;			/* its parent is in the set */
+} RkDeletedRow;
+
+/* Whom row security holds in what is found. */
+typedef enum RkHolding
+{
+	RK_HOLDS_NOBODY,
+	RK_HOLDS_CLAIMS,			/* an owner who acts for a tenant */
+	RK_HOLDS_CALLER
+} RkHolding;
+
+/* Rows, each once, with the stores that they are in. */
+typedef struct RkDeletedSet
+{
+	RkHolding	holding;
+	List	   *stores;
+	HTAB	   *places;
+	MemoryContext context;
+} RkDeletedSet;
+
+extern RkDeletedSet *rk_deleted_set_create(RkHolding holding);
+extern RkStore *rk_deleted_store(RkDeletedSet *set, Oid root);
+extern RkStore *rk_deleted_open_store(RkDeletedSet *set, Oid root);
+extern char *rk_deleted_condition(const RkStore *store, const char *alias);
+extern char *rk_deleted_column(const RkStore *store, const char *alias, const char *name);
+extern char *rk_deleted_record_id(const RkStore *store, const char *alias);
+extern char *rk_deleted_key_condition(const RkStore *store, const char *alias);
+extern List *rk_deleted_collect(RkDeletedSet *set, RkStore *store, const char *sql, int nargs,
+								Oid *types, Datum *values, bool child);
+extern void rk_deleted_note_gone(const RkStore *store, List *rows);
+extern char *rk_deleted_link(const RkStore *parent, const RkStore *child, const RkLink *link);
+extern void rk_deleted_forget(RkDeletedSet *set, RkStore *store);
+extern void rk_deleted_places(List *rows, Datum *tableoids, Datum *tids);
+extern void rk_deleted_find_children(RkDeletedSet *set, List *rows, int64 batch);
+extern void rk_deleted_order(RkDeletedSet *set);
+
+#endif							/* RK_DELETED_H */

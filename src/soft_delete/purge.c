@@ -1,0 +1,808 @@
+/*
+ * purge.c
+ *
+ * Deleted rows removed for good: soft_delete_hard() for one row,
+ * soft_delete_purge() and maintain() for what is older than it is to be kept.
+ * In trash mode they leave the trash table. In flag mode they leave the table
+ * by a DELETE that no guard stops, and the deleted rows that refer to them go
+ * before them; a row that something else still refers to stays, with a
+ * warning.
+ *
+ * Purging goes through the table in the order of storage and commits after
+ * each chunk. Rows that a restore has locked are passed over.
+ *
+ * Whoever purges, a table's triggers run as its owner, as far as they can be
+ * kept in there: maintain() may be called by a superuser, and must not hand
+ * his rights to the tables that it maintains.
+ */
+#include "soft_delete/deleted.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define BATCH_SIZE 5000			/* as the procedure has it by default */
+
+PG_FUNCTION_INFO_V1(rowkeeper_soft_delete_purge);
+PG_FUNCTION_INFO_V1(rowkeeper_soft_delete_hard);
+
+/* ---- what a purge deletes ---- */
+
+/* The DELETE that runs now, for good. */
+typedef struct Purging
+{
+	bool		running;
+	int			depth;			/* of its own row triggers */
+	List	   *reached;		/* tables that it deletes from: by foreign keys,
+								 * too */
+} Purging;
+
+static Purging purging;
+
+static int
+trigger_depth(void)
+{
+	return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0));
+}
+
+/*
+ * Whether the row that a row trigger is told of now goes for good. What users'
+ * triggers delete elsewhere does not: they are a level above, while what goes
+ * by foreign keys is told at that of the purge itself.
+ */
+bool
+rk_is_purging(void)
+{
+	return purging.running && trigger_depth() == purging.depth;
+}
+
+/* Whether a purge that runs now may delete from a table (a root). */
+bool
+rk_purge_reaches(Oid root)
+{
+	return purging.running && list_member_oid(purging.reached, root);
+}
+
+/* A table and all that the server deletes from with it. */
+static List *
+add_reached(List *reached, Oid root)
+{
+	ListCell   *lc;
+
+	check_stack_depth();
+	if (list_member_oid(reached, root))
+		return reached;
+	reached = lappend_oid(reached, root);
+	foreach(lc, rk_links_to(root))
+		if (((RkLink *) lfirst(lc))->on_delete == FKCONSTR_ACTION_CASCADE)
+			reached = add_reached(reached, ((RkLink *) lfirst(lc))->child);
+	return reached;
+}
+
+static void
+set_constraints_immediate(void)
+{
+	ConstraintsSetStmt *statement = makeNode(ConstraintsSetStmt);
+
+	AfterTriggerSetState(statement);
+}
+
+/* The rows among these that are in SPI's result, by tableoid and ctid. */
+static List *
+rows_in_result(List *rows)
+{
+	List	   *found = NIL;
+
+	if (SPI_processed == list_length(rows))
+		return rows;
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Oid			table = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		ItemPointer tid = (ItemPointer) DatumGetPointer(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
+		ListCell   *lc;
+
+		foreach(lc, rows)
+		{
+			RkDeletedRow *row = lfirst(lc);
+
+			if (row->place.tableoid == table && ItemPointerEquals(&row->place.tid, tid))
+				found = lappend(found, row);
+		}
+	}
+	return found;
+}
+
+/*
+ * Delete rows of a relation for good, as its owner, with the session's
+ * search_path for what he has there; returns those that went: a trigger may
+ * keep a row. Where the owner is not the caller, nothing stays deferred that
+ * would run with the caller's rights at commit. Within SPI.
+ */
+static List *
+delete_rows(Oid root, Oid owner, const char *rel, List *rows)
+{
+	Oid			types[2] = {OIDARRAYOID, TIDARRAYOID};
+	Datum		values[2];
+	RkIdentity	saved;
+	List	   *gone;
+	Purging		before = purging;	/* a trigger may call soft_delete_hard() */
+	char	   *sql = psprintf("DELETE FROM %s x USING unnest($1, $2) AS k (t, i)"
+							   " WHERE x.ctid OPERATOR(pg_catalog.=) k.i AND x.tableoid OPERATOR(pg_catalog.=) k.t"
+							   " RETURNING x.tableoid, x.ctid", rel);
+
+	if (rows == NIL)
+		return NIL;
+	rk_deleted_places(rows, &values[0], &values[1]);
+	if (owner != GetUserId())
+		set_constraints_immediate();
+	rk_identity_assume_owner(&saved, owner);
+	purging.reached = add_reached(NIL, root);
+	purging.depth = trigger_depth() + 1;
+	purging.running = true;
+	PG_TRY();
+	{
+		if (SPI_execute_with_args(sql, 2, types, values, NULL, false, 0) != SPI_OK_DELETE_RETURNING)
+			elog(ERROR, "could not delete rows");
+	}
+	PG_FINALLY();
+	{
+		purging = before;
+	}
+	PG_END_TRY();
+	rk_identity_restore(&saved);
+	gone = rows_in_result(rows);
+	SPI_freetuptable(SPI_tuptable);
+	return gone;
+}
+
+/* ---- rows of a set ---- */
+
+/* Remove rows of one store; returns how many. Within SPI. */
+static int64
+remove_rows(RkStore *store, List *rows)
+{
+	List	   *gone = delete_rows(store->root, store->owner, store->rel, rows);
+
+	rk_deleted_note_gone(store, gone);
+	return list_length(gone);
+}
+
+/* "p.id = c.order_id AND ..." of two tables themselves, whatever they keep elsewhere. */
+static char *
+link_sql(const RkLink *link)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	for (int i = 0; i < link->nkeys; i++)
+	{
+		appendStringInfoString(&sql, i > 0 ? " AND " : "");
+		generate_operator_clause(&sql,
+								 psprintf("p.%s", quote_identifier(get_attname(link->parent, link->parent_keys[i], false))),
+								 get_atttype(link->parent, link->parent_keys[i]),
+								 link->operators[i],
+								 psprintf("c.%s", quote_identifier(get_attname(link->child, link->child_keys[i], false))),
+								 get_atttype(link->child, link->child_keys[i]));
+	}
+	return sql.data;
+}
+
+/*
+ * Raise 23503 where the server would delete live rows with these, by a
+ * cascading foreign key: rows that were deleted before their table had soft
+ * delete may have some.
+ */
+static void
+check_no_live_children(const RkStore *store, const RkLink *link, List *rows)
+{
+	RkSoftDeleteOptions *child = rk_flag_options_of(link->child);
+	Oid			types[2] = {OIDARRAYOID, TIDARRAYOID};
+	Datum		values[2];
+	bool		isnull;
+
+	if (link->on_delete != FKCONSTR_ACTION_CASCADE)
+		return;
+	rk_deleted_places(rows, &values[0], &values[1]);
+	(void) rk_fetch(rk_is_relation_owner(link->child, store->owner) ? store->owner : rk_extension_owner(),
+					psprintf("SELECT true FROM unnest($1, $2) AS k (t, i)"
+							 " JOIN %s p ON p.ctid = k.i AND p.tableoid = k.t JOIN %s c ON %s WHERE %s LIMIT 1",
+							 store->rel, rk_relation_name(link->child), link_sql(link),
+							 child == NULL ? "true" : psprintf("c.%s IS NULL", quote_identifier(child->deleted_at))),
+					2, types, values, NULL, &isnull);
+	if (!isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
+				 errmsg("deleted rows of %s cannot be removed: live rows of %s refer to them",
+						rk_relation_name(store->root), rk_relation_name(link->child)),
+				 errdetail("Foreign key \"%s\" would delete those for good.", link->name),
+				 errhint("Delete them first, or restore what they refer to.")));
+}
+
+/* Flag mode: the deleted rows that refer to these, however far, go first. */
+static int64
+remove_with_children(RkDeletedSet *set, RkStore *store, List *rows)
+{
+	ListCell   *lc;
+	int64		removed = 0;
+
+	if (rows == NIL)
+		return 0;
+	check_stack_depth();
+	foreach(lc, store->trash ? NIL : rk_links_to(store->root))
+	{
+		RkLink	   *link = lfirst(lc);
+		RkStore    *child = rk_deleted_store(set, link->child);
+		Oid			types[2] = {OIDARRAYOID, TIDARRAYOID};
+		Datum		values[2];
+		List	   *children;
+		int64		gone;
+
+		check_no_live_children(store, link, rows);
+		if (child == NULL || child->trash ||
+			link->on_delete == FKCONSTR_ACTION_SETNULL || link->on_delete == FKCONSTR_ACTION_SETDEFAULT)
+			continue;
+		rk_deleted_places(rows, &values[0], &values[1]);
+		children = rk_deleted_collect(set, child,
+									  psprintf("SELECT c.tableoid, c.ctid, c.%s FROM unnest($1, $2) AS k (t, i)"
+											   " JOIN %s p ON p.ctid = k.i AND p.tableoid = k.t"
+											   " JOIN %s c ON %s WHERE %s FOR UPDATE OF c",
+											   child->batch, store->rel, child->rel,
+											   rk_deleted_link(store, child, link),
+											   rk_deleted_condition(child, "c")),
+									  2, types, values, true);
+		gone = remove_with_children(set, child, children);
+		if (gone < list_length(children))
+			ereport(ERROR,
+					(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
+					 errmsg("deleted rows of %s cannot be removed: a trigger of %s keeps rows that refer to them",
+							rk_relation_name(store->root), rk_relation_name(link->child))));
+		removed += gone;
+	}
+	return removed + remove_rows(store, rows);
+}
+
+/* ---- purging ---- */
+
+typedef struct Purge
+{
+	Oid			root;
+	TimestampTz cutoff;
+	int			batch_size;
+
+	/* where it is */
+	List	   *leaves;			/* relations that hold the rows; the first is
+								 * the current one */
+	ItemPointerData last;
+	int64		done;
+	int64		skipped;
+
+	/* of the chunk that was tried last */
+	int64		removed;
+	int64		found;
+	bool		one_by_one;
+} Purge;
+
+/* The relations that hold the deleted rows of a table. */
+static List *
+leaves_of(const RkStore *store)
+{
+	List	   *leaves = NIL;
+	ListCell   *lc;
+
+	foreach(lc, rk_relation_tree(store->relid, AccessShareLock))
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION)
+			leaves = lappend_oid(leaves, lfirst_oid(lc));
+	return leaves;
+}
+
+/*
+ * The cutoff as the store's stamps have it: a timestamp has the time zone of
+ * the session that deleted the row, which is taken to be that of this one.
+ */
+static Datum
+cutoff_value(const RkStore *store, TimestampTz cutoff, Oid *type)
+{
+	*type = TIMESTAMPTZOID;
+	if (store->trash ||
+		get_atttype(store->root, get_attnum(store->root, store->options->deleted_at)) != TIMESTAMPOID)
+		return TimestampTzGetDatum(cutoff);
+	*type = TIMESTAMPOID;
+	return DirectFunctionCall1(timestamptz_timestamp, TimestampTzGetDatum(cutoff));
+}
+
+/*
+ * Find and lock the next rows, in the order of storage: a plan with another
+ * one, or a scan that begins in the middle, would pass rows over.
+ */
+static List *
+find_chunk(Purge *purge, RkDeletedSet *set, RkStore *store)
+{
+	static const char *const storage_order[][2] = {
+		{"synchronize_seqscans", "off"}, {"enable_indexscan", "off"},
+		{"enable_indexonlyscan", "off"}, {"enable_seqscan", "on"}, {"enable_tidscan", "on"}
+	};
+	Oid			types[3] = {TIDOID, TIMESTAMPTZOID, INT4OID};
+	Datum		values[3];
+	List	   *rows;
+	int			level = NewGUCNestLevel();
+
+	values[0] = PointerGetDatum(&purge->last);
+	values[1] = cutoff_value(store, purge->cutoff, &types[1]);
+	values[2] = Int32GetDatum(purge->batch_size);
+	for (int i = 0; i < lengthof(storage_order); i++)
+		(void) set_config_option(storage_order[i][0], storage_order[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	rows = rk_deleted_collect(set, store,
+							  psprintf("SELECT x.tableoid, x.ctid, x.%s FROM ONLY %s x"
+									   " WHERE x.ctid > $1 AND x.%s < $2 LIMIT $3 FOR UPDATE SKIP LOCKED",
+									   store->batch, rk_relation_name(linitial_oid(purge->leaves)),
+									   store->deleted_at),
+							  3, types, values, false);
+	AtEOXact_GUC(false, level);
+	return rows;
+}
+
+typedef struct OneRow
+{
+	RkDeletedSet *set;
+	RkDeletedRow *row;
+	int64		removed;
+} OneRow;
+
+static void
+remove_one(void *arg)
+{
+	OneRow	   *one = arg;
+
+	one->removed = remove_with_children(one->set, one->row->store, list_make1(one->row));
+}
+
+/* Rows that cannot go because something refers to them stay. */
+static int64
+remove_one_by_one(Purge *purge, RkDeletedSet *set, List *rows)
+{
+	int64		removed = 0;
+	ListCell   *lc;
+
+	foreach(lc, rows)
+	{
+		OneRow		one = {set, lfirst(lc)};
+		ErrorData  *error = rk_attempt(remove_one, &one);
+
+		if (error == NULL)
+			removed += one.removed;
+		else if (error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION)
+			purge->skipped++;
+		else
+			ReThrowError(error);
+	}
+	return removed;
+}
+
+/* One chunk, in a subtransaction. */
+static void
+purge_chunk(void *arg)
+{
+	Purge	   *purge = arg;
+	RkDeletedSet *set;
+	RkStore    *store;
+	List	   *rows;
+
+	SPI_connect();
+	set = rk_deleted_set_create(RK_HOLDS_NOBODY);
+	store = rk_deleted_open_store(set, purge->root);
+	rows = find_chunk(purge, set, store);
+	purge->found = list_length(rows);
+	purge->removed = purge->one_by_one
+		? remove_one_by_one(purge, set, rows) : remove_with_children(set, store, rows);
+	if (rows != NIL)
+		purge->last = ((RkDeletedRow *) llast(rows))->place.tid;
+	SPI_finish();
+}
+
+/*
+ * Purge the next chunk; false: there is none. Raises what keeps it from being
+ * purged, but for foreign keys.
+ */
+static bool
+purge_next(Purge *purge)
+{
+	while (purge->leaves != NIL)
+	{
+		ErrorData  *error;
+
+		if (get_rel_name(linitial_oid(purge->leaves)) == NULL)
+			purge->found = 0;	/* dropped since the last commit */
+		else
+		{
+			purge->one_by_one = false;
+			error = rk_attempt(purge_chunk, purge);
+			if (error != NULL && error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION)
+			{
+				purge->one_by_one = true;
+				error = rk_attempt(purge_chunk, purge);
+			}
+			if (error != NULL)
+				ReThrowError(error);
+		}
+		if (purge->found > 0)
+		{
+			purge->done += purge->removed;
+			return true;
+		}
+		purge->leaves = list_delete_first(purge->leaves);
+		ItemPointerSet(&purge->last, 0, 0);
+	}
+	return false;
+}
+
+static TimestampTz
+cutoff_of(Interval *older_than)
+{
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+												   TimestampTzGetDatum(GetCurrentTimestamp()),
+												   IntervalPGetDatum(older_than)));
+}
+
+static Interval *
+parse_interval(const char *text)
+{
+	return DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
+												 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+}
+
+/* What there is to do; counts the rows. */
+static int64
+begin_purge(Purge *purge, Oid root, Interval *older_than, int batch_size)
+{
+	RkDeletedSet *set = rk_deleted_set_create(RK_HOLDS_NOBODY);
+	RkStore    *store = rk_deleted_open_store(set, root);
+	Oid			types[1] = {TIMESTAMPTZOID};
+	Datum		values[1];
+	bool		isnull;
+
+	memset(purge, 0, sizeof(Purge));
+	if (older_than == NULL && store->options->keep == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("deleted rows of %s are kept for ever", rk_relation_name(root)),
+				 errhint("Name older_than, or let soft_delete(%s, keep => ...) say how long.",
+						 quote_literal_cstr(rk_relation_name(root)))));
+	purge->root = root;
+	purge->cutoff = cutoff_of(older_than != NULL ? older_than : parse_interval(store->options->keep));
+	purge->batch_size = batch_size;
+	purge->leaves = leaves_of(store);
+	ItemPointerSet(&purge->last, 0, 0);
+	values[0] = cutoff_value(store, purge->cutoff, &types[0]);
+	return DatumGetInt64(rk_fetch(store->owner,
+								  psprintf("SELECT count(*) FROM %s x WHERE x.%s < $1",
+										   store->rel, store->deleted_at),
+								  1, types, values, NULL, &isnull));
+}
+
+static void
+warn_skipped(const Purge *purge)
+{
+	if (purge->skipped > 0)
+		ereport(WARNING,
+				(errmsg_plural("%lld row of %s is older and stays: other rows refer to it",
+							   "%lld rows of %s are older and stay: other rows refer to them",
+							   (unsigned long) purge->skipped,
+							   (long long) purge->skipped, rk_relation_name(purge->root))));
+}
+
+static void
+check_non_atomic(FunctionCallInfo fcinfo)
+{
+	if (fcinfo->context != NULL && IsA(fcinfo->context, CallContext) &&
+		!castNode(CallContext, fcinfo->context)->atomic)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+			 errmsg("purging cannot run inside a transaction block"),
+			 errdetail("It commits after each batch of rows."),
+			 errhint("CALL rowkeeper.soft_delete_purge() by itself, outside of BEGIN and not from a function.")));
+}
+
+/* What is old enough of all tenants is not for one of them to remove. */
+static void
+check_acts_for_nobody(Oid root)
+{
+	if (rk_is_held_by_claim(root))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot purge %s while the transaction acts for a tenant", rk_relation_name(root)),
+				 errhint("Purging is of the rows of all tenants: call it in a transaction without a claim.")));
+}
+
+typedef struct NextChunk
+{
+	Purge	   *purge;
+	bool		more;
+} NextChunk;
+
+static void
+purge_next_chunk(void *arg)
+{
+	NextChunk  *next = arg;
+
+	next->more = purge_next(next->purge);
+}
+
+/*
+ * rowkeeper.soft_delete_purge(target regclass, older_than interval DEFAULT
+ * NULL, batch_size integer DEFAULT 5000)
+ *
+ * Removes for good what was deleted longer ago than older_than (NULL: the
+ * table's "keep"), so many rows a transaction. Locks: the rows FOR UPDATE, those
+ * of others are passed over; ROW EXCLUSIVE on the table or its trash until
+ * each commit. The caller must own the table, and act for no tenant. Errors: 25001 in a transaction
+ * block, 42501, 55000 no soft delete, 22023 no time, or a batch size below 1.
+ */
+Datum
+rowkeeper_soft_delete_purge(PG_FUNCTION_ARGS)
+{
+	Purge	   *purge;
+	int			batch_size = PG_ARGISNULL(2) ? BATCH_SIZE : PG_GETARG_INT32(2);
+	Interval   *older_than = NULL;
+	NextChunk	next;
+	Oid			root;
+
+	check_non_atomic(fcinfo);
+	root = rk_root_of(rk_target_argument(fcinfo));
+	rk_check_owner(root);
+	check_acts_for_nobody(root);
+	if (batch_size < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("batch_size must be at least 1")));
+
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	purge = palloc(sizeof(Purge));
+	if (!PG_ARGISNULL(1))
+	{
+		older_than = palloc(sizeof(Interval));
+		*older_than = *PG_GETARG_INTERVAL_P(1);
+		if (DatumGetInt32(DirectFunctionCall2(interval_cmp, IntervalPGetDatum(older_than),
+											  IntervalPGetDatum(&(Interval) {0}))) < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("older_than must not be negative")));
+	}
+	rk_progress_begin("soft_delete_purge", root, 1, begin_purge(purge, root, older_than, batch_size));
+	SPI_commit();
+	next.purge = purge;
+	do
+	{
+		ErrorData  *error = rk_attempt(purge_next_chunk, &next);
+
+		if (error != NULL || !next.more)
+			rk_progress_end();
+		else
+			rk_progress_update(1, purge->done);
+		SPI_commit();
+		if (error != NULL)
+			ReThrowError(error);
+		CHECK_FOR_INTERRUPTS();
+	} while (next.more);
+	warn_skipped(purge);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* ---- maintain() ---- */
+
+/* Batches of which nothing is left. */
+static int64
+forget_empty_batches(void)
+{
+	Oid			schema = get_namespace_oid(RK_TRASH_SCHEMA, true);
+
+	if (!OidIsValid(schema) || !OidIsValid(get_relname_relid("batches", schema)))
+		return 0;
+	return (int64) rk_run(rk_extension_owner(),
+						  "DELETE FROM " RK_TRASH_SCHEMA ".batches b"
+						  " USING (SELECT batch, relation FROM " RK_TRASH_SCHEMA ".batches"
+						  "  GROUP BY batch, relation HAVING sum(rows) <= 0) e"
+						  " WHERE b.batch = e.batch AND b.relation IS NOT DISTINCT FROM e.relation");
+}
+
+typedef struct KeepRun
+{
+	Oid			root;
+	const char *keep;
+	int64		removed;
+} KeepRun;
+
+/* The next rows of a table that are older than it keeps them. */
+static void
+purge_kept(void *arg)
+{
+	KeepRun    *keep = arg;
+	Purge		purge;
+
+	SPI_connect();
+	memset(&purge, 0, sizeof(purge));
+	purge.root = keep->root;
+	purge.cutoff = cutoff_of(parse_interval(keep->keep));
+	purge.batch_size = BATCH_SIZE;
+	purge.leaves = leaves_of(rk_deleted_open_store(rk_deleted_set_create(RK_HOLDS_NOBODY), keep->root));
+	ItemPointerSet(&purge.last, 0, 0);
+	while (purge_next(&purge) && purge.done == 0)
+		;						/* a chunk of nothing but rows that stay */
+	keep->removed = purge.done;
+	if (purge.done == 0)
+		warn_skipped(&purge);	/* it came to the end: say it once */
+	SPI_finish();
+}
+
+static void
+name_table(RkMaintainRun *run, Oid root)
+{
+	run->table_schema = get_namespace_name(get_rel_namespace(root));
+	run->table_name = get_rel_name(root);
+}
+
+/*
+ * One chunk of one table a run. A table that fails does not keep the others
+ * from their turn: its error is raised once they have nothing more to do.
+ */
+static void
+maintain_purge(RkMaintainRun *run)
+{
+	ErrorData  *failed = NULL;
+	Oid			failed_root = InvalidOid;
+	ListCell   *lc;
+
+	foreach(lc, rk_soft_delete_tables())
+	{
+		Oid			root = lfirst_oid(lc);
+		RkSoftDeleteOptions *options = rk_soft_delete_options_of(root);
+		KeepRun		keep = {.root = root,.keep = options->keep};
+		ErrorData  *error;
+
+		if (options->keep == NULL ||
+			(OidIsValid(run->target) && rk_root_of(run->target) != root) ||
+			!rk_is_relation_owner(root, GetUserId()))
+			continue;
+		error = rk_attempt(purge_kept, &keep);
+		if (error == NULL && keep.removed > 0)
+		{
+			run->changed = keep.removed;
+			run->more = true;
+			name_table(run, root);
+			return;
+		}
+		if (error != NULL && failed == NULL)
+		{
+			failed = error;
+			failed_root = root;
+		}
+	}
+	if (failed != NULL)
+	{
+		name_table(run, failed_root);
+		ReThrowError(failed);
+	}
+}
+
+static void
+maintain_batches(RkMaintainRun *run)
+{
+	run->changed = forget_empty_batches();
+}
+
+/* ---- one row ---- */
+
+/* Remove the live row with a key, past every guard; 1 or 0. Within SPI. */
+static int64
+remove_live_row(const RkStore *store, Oid *types, Datum *values)
+{
+	StringInfoData sql;
+	RkStore		live = *store;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT x.tableoid, x.ctid, NULL::bigint FROM %s x WHERE ", rk_relation_name(store->root));
+	for (int i = 0; i < store->key->count; i++)
+		appendStringInfo(&sql, "%sx.%s %s $%d::%s", i > 0 ? " AND " : "",
+						 quote_identifier(store->key->names[i]), store->key->equals[i], i + 1,
+						 rk_trash_type_sql(store->key->types[i]));
+	appendStringInfoString(&sql, " FOR UPDATE");
+	live.rows = NIL;
+	live.rel = rk_relation_name(store->root);
+	return list_length(delete_rows(store->root, store->owner, live.rel,
+								   rk_deleted_collect(rk_deleted_set_create(RK_HOLDS_CLAIMS), &live, sql.data,
+													  store->key->count, types, values, false)));
+}
+
+static int64
+remove_kept_rows(RkDeletedSet *set, RkStore *store, Oid *types, Datum *values)
+{
+	List	   *rows = rk_deleted_collect(set, store,
+										  psprintf("SELECT x.tableoid, x.ctid, x.%s FROM %s x WHERE %s AND %s FOR UPDATE",
+												   store->batch, store->rel, rk_deleted_key_condition(store, "x"),
+												   rk_deleted_condition(store, "x")),
+										  store->key->count, types, values, false);
+	ListCell   *lc;
+	int64		removed = 0;
+
+	if (!store->trash)
+		return remove_with_children(set, store, rows);
+	foreach(lc, rows)
+		rk_deleted_find_children(set, list_make1(lfirst(lc)), ((RkDeletedRow *) lfirst(lc))->batch);
+	foreach(lc, set->stores)
+		if (((RkStore *) lfirst(lc))->trash)
+			removed += remove_rows(lfirst(lc), ((RkStore *) lfirst(lc))->rows);
+	return removed;
+}
+
+/*
+ * rowkeeper.soft_delete_hard(target regclass, VARIADIC key "any" | text[])
+ * returns bigint: how many rows were removed for good: the live row with this
+ * key, deleted ones, and what the latter took with them. What the server itself
+ * deletes by foreign keys is not counted. The caller must own the table (in a
+ * transaction that acts for a tenant it is that tenant's rows that there are); where
+ * he is not its owner himself, constraints are immediate from here to the
+ * transaction's end. Errors:
+ * P0002 no such row, 42501, 22023 a wrong key, 55000 no soft delete, 23503 rows
+ * that refer to it.
+ */
+Datum
+rowkeeper_soft_delete_hard(PG_FUNCTION_ARGS)
+{
+	RkDeletedSet *set;
+	RkStore    *store;
+	char	  **texts;
+	Oid			types[INDEX_MAX_KEYS];
+	Datum		values[INDEX_MAX_KEYS];
+	int64		removed;
+	Oid			root;
+
+	root = rk_root_of(rk_target_argument(fcinfo));
+	rk_check_owner(root);
+	SPI_connect();
+	set = rk_deleted_set_create(RK_HOLDS_CLAIMS);
+	store = rk_deleted_open_store(set, root);
+	texts = rk_row_key_of_arguments(store->key, fcinfo, 1);
+	for (int i = 0; i < store->key->count; i++)
+	{
+		types[i] = TEXTOID;
+		values[i] = CStringGetTextDatum(texts[i]);
+	}
+	removed = remove_kept_rows(set, store, types, values);
+	removed += remove_live_row(store, types, values);
+	if (removed == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("%s has no row with this key, live or deleted", rk_relation_name(root))));
+	SPI_finish();
+	PG_RETURN_INT64(removed);
+}
+
+void
+rk_purge_init(void)
+{
+	static const RkMaintainTask purge = {
+		.name = "soft_delete_purge",
+		.feature = "soft_delete",
+		.run = maintain_purge
+	};
+	static const RkMaintainTask batches = {
+		.name = "soft_delete_batches",
+		.feature = "soft_delete",
+		.owner_only = true,
+		.run = maintain_batches
+	};
+
+	rk_maintain_register(&purge);
+	rk_maintain_register(&batches);
+}
