@@ -44,6 +44,7 @@ extern void rk_steps_begin(FunctionCallInfo fcinfo);
 extern Oid	rk_target_argument(FunctionCallInfo fcinfo);
 extern void rk_check_owner(Oid relid);
 extern void rk_step(FunctionCallInfo fcinfo, const char *step);
+extern void rk_warn_of(const char *view, Oid root);
 
 /* core/option_json.c: a feature's options in the arguments of its trigger */
 extern char *rk_option_text(Jsonb *options, const char *name);

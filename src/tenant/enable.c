@@ -14,7 +14,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
@@ -197,28 +196,6 @@ replace_policies(FunctionCallInfo fcinfo, Oid root, List *tree, ArrayType *names
 							NameStr(*DatumGetName(elements[i])), rk_relation_name(root))));
 }
 
-/* Say of policies and views that stand beside the isolation, as the doctor does. */
-static void
-warn_of_company(Oid root)
-{
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(root)};
-	RkIdentity	saved;
-
-	rk_identity_assume(&saved, rk_extension_owner(), false);
-	SPI_connect();
-	if (SPI_execute_with_args("SELECT detail, remedy FROM rowkeeper._tenant_company"
-							  " WHERE root = $1 ORDER BY detail COLLATE \"C\"",
-							  1, types, values, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the policies of a table");
-	for (uint64 i = 0; i < SPI_processed; i++)
-		ereport(WARNING,
-				(errmsg("%s", SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1)),
-				 errhint("%s", SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2))));
-	SPI_finish();
-	rk_identity_restore(&saved);
-}
-
 /* ---- doing it ---- */
 
 /* Partitions attached further down while we waited for the locks of those there were. */
@@ -278,7 +255,7 @@ enable_tenant(FunctionCallInfo fcinfo, Oid root)
 	if (!PG_ARGISNULL(3))
 		replace_policies(fcinfo, root, rk_relation_tree(root, AccessShareLock), PG_GETARG_ARRAYTYPE_P(3));
 	protect_tree(fcinfo, root, before, options);
-	warn_of_company(root);
+	rk_warn_of("_tenant_company", root);
 }
 
 /*
