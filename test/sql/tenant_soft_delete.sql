@@ -193,7 +193,16 @@ SELECT batch FROM rowkeeper.soft_delete_batches;
 SELECT record_id FROM rowkeeper.soft_delete_restore('orders', 8);
 ROLLBACK TO a;
 SELECT rowkeeper.soft_delete_hard('orders', 8);
+-- taken back, it is there again, with its batch
+ROLLBACK TO a;
+SELECT record_id FROM rowkeeper.soft_delete_restore('orders', 8);
 ROLLBACK;
+SELECT rows FROM rowkeeper.soft_delete_batches WHERE table_name = 'orders' ORDER BY batch DESC LIMIT 1;
+BEGIN;
+SELECT rowkeeper.soft_delete_hard('orders', 8);
+SELECT rows FROM rowkeeper.soft_delete_batches WHERE table_name = 'orders' ORDER BY batch DESC LIMIT 1;
+ROLLBACK;
+SELECT rows FROM rowkeeper.soft_delete_batches WHERE table_name = 'orders' ORDER BY batch DESC LIMIT 1;
 DO $$ BEGIN PERFORM rowkeeper.tenant_set(1); CALL rowkeeper.soft_delete_purge('tsd.orders', '0'); END $$;
 SELECT count(*) > 0 AS batches FROM rowkeeper.soft_delete_batches;
 -- DDL around the view, and columns that are renamed
@@ -324,6 +333,9 @@ ROLLBACK TO a;
 SELECT batch FROM rowkeeper.soft_delete_batches;
 SELECT rowkeeper.soft_delete_hard('users', 2);
 ROLLBACK;
+RESET ROLE;
+SELECT (SELECT count(*) FROM users WHERE id = 2) AS users, (SELECT count(*) FROM posts WHERE user_id = 2) AS posts;
+SET ROLE tsd_owner;
 CALL rowkeeper.soft_delete_purge('users', '0');
 SELECT check_name, object FROM rowkeeper.doctor('tsd') WHERE level = 'error';
 RESET ROLE;
