@@ -242,6 +242,8 @@ extern void rk_meaning_apply(RkChange *change);
 typedef struct RkTriggerRow
 {
 	char		state;			/* tgenabled: 'O', 'A', 'D', 'R' */
+	bool		deferrable;
+	bool		deferred;
 	List	   *arguments;		/* char * */
 } RkTriggerRow;
 
@@ -293,6 +295,8 @@ typedef struct RkMaintainRun
 	char	   *table_schema;	/* for the record: NULL, no table in
 								 * particular */
 	char	   *table_name;
+	void	   *state;			/* the task's, handed to its next run; NULL in
+								 * the first */
 } RkMaintainRun;
 
 typedef struct RkMaintainTask

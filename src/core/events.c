@@ -197,6 +197,9 @@ rowkeeper_on_ddl_end(PG_FUNCTION_ARGS)
 		};
 		CollectedCommand *collected = (CollectedCommand *) DatumGetPointer(event_column(i, 3, &isnull));
 
+		/* CREATE SCHEMA may contain grants */
+		if (!isnull && collected->type == SCT_Grant && collected->d.grant.istmt->objtype == OBJECT_TABLE)
+			tell_listeners(readers_altered, collected->d.grant.istmt->objects);
 		if (!isnull && collected->type == SCT_AlterTable)
 			command.subcommands = collected->d.alterTable.subcmds;
 		if (class == RelationRelationId)

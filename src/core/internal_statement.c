@@ -268,6 +268,9 @@ rk_run_args(Oid role, const char *sql, int nargs, Oid *types, Datum *values,
 /*
  * Run a query as "role" and return the first column of its first row, copied
  * into the caller's memory context; *isnull is also set where there is no row.
+ * To plan a query is to run users' code, too: what the expressions of their
+ * indexes and statistics call. So where the role is not who we are, it can
+ * leave nothing behind in the session.
  */
 Datum
 rk_fetch(Oid role, const char *sql, int nargs, Oid *types, Datum *values,
@@ -278,7 +281,7 @@ rk_fetch(Oid role, const char *sql, int nargs, Oid *types, Datum *values,
 	int			result;
 
 	*isnull = true;
-	rk_identity_assume(&saved, role, false);
+	rk_identity_assume(&saved, role, role != GetUserId());
 	SPI_connect();
 	result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 1);
 	if (result < 0)

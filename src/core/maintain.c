@@ -143,11 +143,12 @@ static void
 maintain_task(int number, Oid target, bool force)
 {
 	const RkMaintainTask *task = tasks[number];
+	void	   *state = NULL;
 	bool		more;
 
 	do
 	{
-		TaskRun		task_run = {.task = task,.run = {.target = target,.force = force}};
+		TaskRun		task_run = {.task = task,.run = {.target = target,.force = force,.state = state}};
 		TimestampTz started = GetCurrentTimestamp();
 		ErrorData  *error;
 
@@ -157,6 +158,7 @@ maintain_task(int number, Oid target, bool force)
 		if (error != NULL || task_run.run.changed > 0)
 			record_run(task, &task_run.run, started, error);
 		more = error == NULL && task_run.run.more;
+		state = task_run.run.state;
 		SPI_commit();
 		CHECK_FOR_INTERRUPTS();
 	} while (more);

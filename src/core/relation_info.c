@@ -123,6 +123,11 @@ fill_relation_info(RkRelationInfo *info, Relation rel)
 	if (meaning != NULL)
 		info->meaning = meaning->prepare(rel, info->root);
 	MemoryContextSwitchTo(old);
+
+	/*
+	 * What was heard meanwhile was nothing of the above: the caller's lock
+	 * keeps that as it is.
+	 */
 	info->valid = true;
 }
 

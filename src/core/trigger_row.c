@@ -73,6 +73,8 @@ rk_trigger_read(Oid relid, const char *name, const char *function, RkTriggerRow 
 	{
 		found = true;
 		row->state = ((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled;
+		row->deferrable = ((Form_pg_trigger) GETSTRUCT(tuple))->tgdeferrable;
+		row->deferred = ((Form_pg_trigger) GETSTRUCT(tuple))->tginitdeferred;
 		row->arguments = split_arguments(tuple, RelationGetDescr(catalog));
 	}
 	systable_endscan(scan);

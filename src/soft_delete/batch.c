@@ -56,8 +56,9 @@ PG_FUNCTION_INFO_V1(rowkeeper_soft_delete_batches);
 
 /* ---- objects ---- */
 
-static Oid
-store_relation(const char *name)
+/* A relation in the schema of what is kept; InvalidOid: there is none. */
+Oid
+rk_trash_relation(const char *name)
 {
 	Oid			schema = get_namespace_oid(RK_TRASH_SCHEMA, true);
 
@@ -88,7 +89,7 @@ static const char *const store_sql[] =
 static bool
 store_is_complete(void)
 {
-	return OidIsValid(store_relation("batch_id")) && OidIsValid(store_relation("batches"));
+	return OidIsValid(rk_trash_relation("batch_id")) && OidIsValid(rk_trash_relation("batches"));
 }
 
 /*
@@ -120,8 +121,8 @@ rk_batch_store_ensure(FunctionCallInfo fcinfo)
 		if (i == 0)
 			rk_store_reset_schema_acl(RK_TRASH_SCHEMA);
 	}
-	rk_store_reset_relation_acl(store_relation("batch_id"));
-	rk_store_reset_relation_acl(store_relation("batches"));
+	rk_store_reset_relation_acl(rk_trash_relation("batch_id"));
+	rk_store_reset_relation_acl(rk_trash_relation("batches"));
 	if (fcinfo != NULL)
 		rk_step(fcinfo, "created schema " RK_TRASH_SCHEMA);
 }
@@ -166,7 +167,7 @@ rk_batch_is_own(int64 batch)
 static int64
 draw_batch(void)
 {
-	Oid			sequence = store_relation("batch_id");
+	Oid			sequence = rk_trash_relation("batch_id");
 	int64		batch;
 
 	if (!OidIsValid(sequence))
@@ -252,7 +253,7 @@ end_transaction(XactEvent event, void *arg)
 void
 rk_batch_note(int64 batch, Oid root, int64 rows, const char *actor)
 {
-	Oid			relid = store_relation("batches");
+	Oid			relid = rk_trash_relation("batches");
 	Relation	rel;
 	Datum		values[7];
 	bool		nulls[7] = {false};
@@ -344,7 +345,7 @@ relation_dropped(const RkDrop *drop)
 	Oid			types[1] = {OIDOID};
 	Datum		values[1] = {ObjectIdGetDatum(drop->object)};
 
-	if (OidIsValid(store_relation("batches")))
+	if (OidIsValid(rk_trash_relation("batches")))
 		(void) rk_run_args(rk_extension_owner(),
 						   "UPDATE " RK_TRASH_SCHEMA ".batches SET relation = NULL WHERE relation = $1",
 						   1, types, values, NULL);

@@ -19,6 +19,7 @@
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_trigger.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -93,7 +94,12 @@ follow_view(Oid view)
 		return;
 	root = rk_flag_view_base(view);
 	options = OidIsValid(root) ? rk_flag_options_of(root) : NULL;
-	if (options == NULL || options->hidden || !rk_flag_view_is_owned(view, root))
+	if (options == NULL || !rk_flag_view_is_owned(view, root))
+		return;
+	/* somebody may be changing them */
+	LockRelationOid(root, ShareUpdateExclusiveLock);
+	options = rk_flag_options_of(root);
+	if (options == NULL || options->hidden)
 		return;
 	schema = get_namespace_name(get_rel_namespace(view));
 	name = get_rel_name(view);
@@ -146,15 +152,29 @@ enabled_table_altered(const RkDdlCommand *command, Oid root, RkSoftDeleteOptions
 		rk_flag_view_follow(root, options);
 }
 
-/*
- * A relation was created or altered. Its own foreign keys are guarded where
- * they point to tables in flag mode.
- */
+/* A table's own foreign keys are guarded where they point to tables in flag mode. */
 static void
-relation_altered(const RkDdlCommand *command)
+table_altered(const RkDdlCommand *command)
 {
 	Oid			root;
 	RkSoftDeleteOptions *options;
+
+	if (!is_table(command->relid))
+		return;
+	root = rk_root_of(command->relid);
+	options = rk_soft_delete_options_of(root);
+	if (options != NULL)
+		enabled_table_altered(command, root, options);
+	release_detached(command);
+	if (!rk_is_loading_dump())
+		(void) rk_flag_guards_set(NULL, command->relid, false);
+}
+
+/* A relation was created or altered, and with it what inherits from it. */
+static void
+relation_altered(const RkDdlCommand *command)
+{
+	ListCell   *lc;
 
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(command->relid)))
 		return;
@@ -163,15 +183,13 @@ relation_altered(const RkDdlCommand *command)
 		follow_view(command->relid);
 		return;
 	}
-	if (!is_table(command->relid))
-		return;
-	root = rk_root_of(command->relid);
-	options = rk_soft_delete_options_of(root);
-	if (options != NULL)
-		enabled_table_altered(command, root, options);
-	release_detached(command);
-	if (!rk_is_loading_dump() && command->relid == root)
-		(void) rk_flag_guards_set(NULL, root, false);
+	foreach(lc, rk_relations_reached(command->relid))
+	{
+		RkDdlCommand reached = *command;
+
+		reached.relid = lfirst_oid(lc);
+		table_altered(&reached);
+	}
 }
 
 /* A schema was renamed, and with it all its views. */

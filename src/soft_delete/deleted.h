@@ -1,8 +1,8 @@
 /*
  * deleted.h
  *
- * Deleted rows wherever they are kept, for restore.c, purge.c and hard.c: a
- * store is the trash table, or in flag mode the table itself.
+ * Deleted rows wherever they are kept, for restore.c and purge.c: a store is
+ * the trash table, or in flag mode the table itself.
  */
 #ifndef RK_DELETED_H
 #define RK_DELETED_H
@@ -29,6 +29,7 @@ typedef struct RkStore
 	bool		held;			/* what policies hide from the caller is not
 								 * there for him */
 	bool		by_key;			/* and he may read columns only */
+	bool		key_shown;		/* restore.c: whoever asks may read all keys */
 	bool		placed;			/* while stores are put in order */
 } RkStore;
 
@@ -62,6 +63,7 @@ typedef struct RkDeletedSet
 	List	   *stores;
 	HTAB	   *places;
 	MemoryContext context;
+	bool		(*may_lock) (const RkStore *store); /* NULL: whoever asks may */
 } RkDeletedSet;
 
 extern RkDeletedSet *rk_deleted_set_create(RkHolding holding);
@@ -74,7 +76,11 @@ extern char *rk_deleted_key_condition(const RkStore *store, const char *alias);
 extern List *rk_deleted_collect(RkDeletedSet *set, RkStore *store, const char *sql, int nargs,
 								Oid *types, Datum *values, bool child);
 extern void rk_deleted_note_gone(const RkStore *store, List *rows);
-extern char *rk_deleted_link(const RkStore *parent, const RkStore *child, const RkLink *link);
+extern const char *rk_deleted_lock(const RkDeletedSet *set, const RkStore *store, const char *alias);
+extern Datum rk_deleted_keys(const RkStore *parent, const RkLink *link, List *rows, bool *none);
+extern char *rk_deleted_refers(const RkStore *kept, const RkLink *link);
+extern List *rk_deleted_children(RkDeletedSet *set, const RkStore *parent, RkStore *child,
+								 const RkLink *link, List *rows, int64 batch);
 extern void rk_deleted_forget(RkDeletedSet *set, RkStore *store);
 extern void rk_deleted_places(List *rows, Datum *tableoids, Datum *tids);
 extern void rk_deleted_find_children(RkDeletedSet *set, List *rows, int64 batch);

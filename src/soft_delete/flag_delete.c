@@ -72,7 +72,7 @@ typedef struct RowDelete
 	Oid			root;
 	bool		referenced;
 	RkFlagStamp stamp;
-	List	   *links;			/* RkLink *, to the table */
+	List	   *links;			/* RkLink *, to the relation */
 	RkRowWriter *writer;		/* opened with the first row to fill */
 } RowDelete;
 
@@ -378,7 +378,7 @@ follow_link(const RkLink *link, const RkSoftDeleteOptions *parent, Relation rel,
 static void
 follow_links(const RowDelete *state, Relation rel, HeapTuple row, TimestampTz at, int64 batch)
 {
-	const RkFlagTable *table = rk_flag_table(state->root);
+	const RkFlagTable *table = rk_flag_table(state->relid);
 	ListCell   *lc;
 
 	if (table == NULL)
@@ -643,7 +643,6 @@ static RowDelete *
 state_of(MemoryContext context, Relation rel)
 {
 	Oid			relid = RelationGetRelid(rel);
-	Oid			root;
 	const RkFlagTable *table;
 	MemoryContext old;
 	RowDelete  *state;
@@ -652,19 +651,18 @@ state_of(MemoryContext context, Relation rel)
 		if (state->context == context && state->relid == relid)
 			return state;
 
-	root = rk_root_of(relid);
-	table = rk_flag_table(root);
+	table = rk_flag_table(relid);
 	if (table == NULL)
 		return NULL;
 	old = MemoryContextSwitchTo(context);
 	state = palloc0(sizeof(RowDelete));
 	state->context = context;
 	state->relid = relid;
-	state->root = root;
+	state->root = rk_root_of(relid);
 	state->referenced = table->referenced;
 	rk_flag_columns(table, rel, &state->stamp);
 	if (state->referenced)
-		state->links = rk_links_to(root);
+		state->links = rk_links_to(relid);
 	MemoryContextSwitchTo(old);
 
 	state->callback.func = forget_state;

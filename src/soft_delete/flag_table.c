@@ -1,11 +1,13 @@
 /*
  * flag_table.c
  *
- * What the row triggers know of a table in flag mode, cached by its OID: its
- * options, and whether a foreign key points to it. As core's relation info,
- * an entry becomes valid only once it is filled, and any change of the table
- * makes it invalid: the options are in a trigger's arguments, and a foreign
- * key puts triggers on the table that it points to.
+ * What the row triggers know of a table in flag mode, or of a partition of it,
+ * cached by its OID: its options, and whether a foreign key points to it. As
+ * core's relation info, an entry becomes valid only once it is filled, and any
+ * change of the table makes it invalid: the options are in a trigger's
+ * arguments, and a foreign key puts triggers on the table that it points to;
+ * partitions have both, too. Whoever asks holds a lock that keeps others from
+ * changing either.
  */
 #include "soft_delete/soft_delete.h"
 
@@ -28,8 +30,8 @@ fill_table(RkFlagTable *table)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "rowkeeper flag table",
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	RkSoftDeleteOptions *options = rk_flag_options_of(table->root);
-	bool		referenced = rk_links_to(table->root) != NIL;
+	RkSoftDeleteOptions *options = rk_flag_options_of(table->relid);
+	bool		referenced = rk_links_to(table->relid) != NIL;
 
 	MemoryContextSwitchTo(old);
 	if (table->context != NULL)
@@ -47,12 +49,12 @@ fill_table(RkFlagTable *table)
 	table->valid = true;
 }
 
-/* What is known of a table (a root); NULL where it is not in flag mode. */
+/* What is known of a table or partition; NULL where it is not in flag mode. */
 const RkFlagTable *
-rk_flag_table(Oid root)
+rk_flag_table(Oid relid)
 {
 	bool		found;
-	RkFlagTable *table = hash_search(tables, &root, HASH_ENTER, &found);
+	RkFlagTable *table = hash_search(tables, &relid, HASH_ENTER, &found);
 
 	if (!found)
 	{

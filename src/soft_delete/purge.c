@@ -18,7 +18,6 @@
 #include "soft_delete/deleted.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
@@ -85,7 +84,7 @@ add_reached(List *reached, Oid root)
 	reached = lappend_oid(reached, root);
 	foreach(lc, rk_links_to(root))
 		if (((RkLink *) lfirst(lc))->on_delete == FKCONSTR_ACTION_CASCADE)
-			reached = add_reached(reached, ((RkLink *) lfirst(lc))->child);
+			reached = add_reached(reached, rk_root_of(((RkLink *) lfirst(lc))->child));
 	return reached;
 }
 
@@ -178,26 +177,6 @@ remove_rows(RkStore *store, List *rows)
 	return list_length(gone);
 }
 
-/* "p.id = c.order_id AND ..." of two tables themselves, whatever they keep elsewhere. */
-static char *
-link_sql(const RkLink *link)
-{
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	for (int i = 0; i < link->nkeys; i++)
-	{
-		appendStringInfoString(&sql, i > 0 ? " AND " : "");
-		generate_operator_clause(&sql,
-								 psprintf("p.%s", quote_identifier(get_attname(link->parent, link->parent_keys[i], false))),
-								 get_atttype(link->parent, link->parent_keys[i]),
-								 link->operators[i],
-								 psprintf("c.%s", quote_identifier(get_attname(link->child, link->child_keys[i], false))),
-								 get_atttype(link->child, link->child_keys[i]));
-	}
-	return sql.data;
-}
-
 /*
  * Raise 23503 where the server would delete live rows with these, by a
  * cascading foreign key: rows that were deleted before their table had soft
@@ -207,20 +186,21 @@ static void
 check_no_live_children(const RkStore *store, const RkLink *link, List *rows)
 {
 	RkSoftDeleteOptions *child = rk_flag_options_of(link->child);
-	Oid			types[2] = {OIDARRAYOID, TIDARRAYOID};
-	Datum		values[2];
-	bool		isnull;
+	Oid			types[1] = {JSONBOID};
+	Datum		keys;
+	bool		none;
 
 	if (link->on_delete != FKCONSTR_ACTION_CASCADE)
 		return;
-	rk_deleted_places(rows, &values[0], &values[1]);
-	(void) rk_fetch(rk_is_relation_owner(link->child, store->owner) ? store->owner : rk_extension_owner(),
-					psprintf("SELECT true FROM unnest($1, $2) AS k (t, i)"
-							 " JOIN %s p ON p.ctid = k.i AND p.tableoid = k.t JOIN %s c ON %s WHERE %s LIMIT 1",
-							 store->rel, rk_relation_name(link->child), link_sql(link),
+	keys = rk_deleted_keys(store, link, rows, &none);
+	if (none)
+		return;
+	(void) rk_fetch(rk_relation_owner(link->child),
+					psprintf("SELECT true FROM jsonb_array_elements($1) AS k JOIN %s c ON %s WHERE %s LIMIT 1",
+							 rk_relation_name(link->child), rk_deleted_refers(NULL, link),
 							 child == NULL ? "true" : psprintf("c.%s IS NULL", quote_identifier(child->deleted_at))),
-					2, types, values, NULL, &isnull);
-	if (!isnull)
+					1, types, &keys, NULL, &none);
+	if (!none)
 		ereport(ERROR,
 				(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
 				 errmsg("deleted rows of %s cannot be removed: live rows of %s refer to them",
@@ -242,9 +222,7 @@ remove_with_children(RkDeletedSet *set, RkStore *store, List *rows)
 	foreach(lc, store->trash ? NIL : rk_links_to(store->root))
 	{
 		RkLink	   *link = lfirst(lc);
-		RkStore    *child = rk_deleted_store(set, link->child);
-		Oid			types[2] = {OIDARRAYOID, TIDARRAYOID};
-		Datum		values[2];
+		RkStore    *child = rk_deleted_store(set, rk_root_of(link->child));
 		List	   *children;
 		int64		gone;
 
@@ -252,15 +230,7 @@ remove_with_children(RkDeletedSet *set, RkStore *store, List *rows)
 		if (child == NULL || child->trash ||
 			link->on_delete == FKCONSTR_ACTION_SETNULL || link->on_delete == FKCONSTR_ACTION_SETDEFAULT)
 			continue;
-		rk_deleted_places(rows, &values[0], &values[1]);
-		children = rk_deleted_collect(set, child,
-									  psprintf("SELECT c.tableoid, c.ctid, c.%s FROM unnest($1, $2) AS k (t, i)"
-											   " JOIN %s p ON p.ctid = k.i AND p.tableoid = k.t"
-											   " JOIN %s c ON %s WHERE %s FOR UPDATE OF c",
-											   child->batch, store->rel, child->rel,
-											   rk_deleted_link(store, child, link),
-											   rk_deleted_condition(child, "c")),
-									  2, types, values, true);
+		children = rk_deleted_children(set, store, child, link, rows, 0);
 		gone = remove_with_children(set, child, children);
 		if (gone < list_length(children))
 			ereport(ERROR,
@@ -605,9 +575,7 @@ rowkeeper_soft_delete_purge(PG_FUNCTION_ARGS)
 static int64
 forget_empty_batches(void)
 {
-	Oid			schema = get_namespace_oid(RK_TRASH_SCHEMA, true);
-
-	if (!OidIsValid(schema) || !OidIsValid(get_relname_relid("batches", schema)))
+	if (!OidIsValid(rk_trash_relation("batches")))
 		return 0;
 	return (int64) rk_run(rk_extension_owner(),
 						  "DELETE FROM " RK_TRASH_SCHEMA ".batches b"
@@ -616,32 +584,75 @@ forget_empty_batches(void)
 						  " WHERE b.batch = e.batch AND b.relation IS NOT DISTINCT FROM e.relation");
 }
 
+/* What is left of a maintenance: each run goes on where the last one was. */
 typedef struct KeepRun
 {
-	Oid			root;
-	const char *keep;
-	int64		removed;
+	MemoryContext context;		/* of all that is in here */
+	List	   *roots;			/* tables still to be purged; the first is the
+								 * current one */
+	bool		begun;			/* with that */
+	Purge		purge;
+	ErrorData  *failed;			/* the first error, */
+	Oid			failed_root;	/* in this table */
 } KeepRun;
 
-/* The next rows of a table that are older than it keeps them. */
+/* The caller's tables that keep deleted rows for some time only. */
+static List *
+tables_to_purge(Oid target)
+{
+	List	   *roots = NIL;
+	ListCell   *lc;
+
+	foreach(lc, rk_soft_delete_tables())
+	{
+		Oid			root = lfirst_oid(lc);
+
+		if (rk_soft_delete_options_of(root)->keep != NULL &&
+			(!OidIsValid(target) || rk_root_of(target) == root) &&
+			rk_is_relation_owner(root, GetUserId()))
+			roots = lappend_oid(roots, root);
+	}
+	return roots;
+}
+
+static void
+begin_kept(KeepRun *keep, Oid root, const char *kept_for)
+{
+	Purge	   *purge = &keep->purge;
+	RkStore    *store = rk_deleted_open_store(rk_deleted_set_create(RK_HOLDS_NOBODY), root);
+	MemoryContext old;
+
+	memset(purge, 0, sizeof(Purge));
+	purge->root = root;
+	purge->cutoff = cutoff_of(parse_interval(kept_for));
+	purge->batch_size = BATCH_SIZE;
+	ItemPointerSet(&purge->last, 0, 0);
+	old = MemoryContextSwitchTo(keep->context);
+	purge->leaves = leaves_of(store);
+	MemoryContextSwitchTo(old);
+	keep->begun = true;
+}
+
+/* The next rows of the current table that are older than it keeps them. */
 static void
 purge_kept(void *arg)
 {
 	KeepRun    *keep = arg;
-	Purge		purge;
+	Oid			root = linitial_oid(keep->roots);
+	RkSoftDeleteOptions *options = rk_soft_delete_options_of(root);
+	Purge	   *purge = &keep->purge;
 
+	/* it may have changed since the last commit */
+	purge->done = 0;
+	if (options == NULL || options->keep == NULL)
+		return;
 	SPI_connect();
-	memset(&purge, 0, sizeof(purge));
-	purge.root = keep->root;
-	purge.cutoff = cutoff_of(parse_interval(keep->keep));
-	purge.batch_size = BATCH_SIZE;
-	purge.leaves = leaves_of(rk_deleted_open_store(rk_deleted_set_create(RK_HOLDS_NOBODY), keep->root));
-	ItemPointerSet(&purge.last, 0, 0);
-	while (purge_next(&purge) && purge.done == 0)
+	if (!keep->begun)
+		begin_kept(keep, root, options->keep);
+	while (purge_next(purge) && purge->done == 0)
 		;						/* a chunk of nothing but rows that stay */
-	keep->removed = purge.done;
-	if (purge.done == 0)
-		warn_skipped(&purge);	/* it came to the end: say it once */
+	if (purge->done == 0)
+		warn_skipped(purge);	/* it came to the end: say it once */
 	SPI_finish();
 }
 
@@ -659,39 +670,38 @@ name_table(RkMaintainRun *run, Oid root)
 static void
 maintain_purge(RkMaintainRun *run)
 {
-	ErrorData  *failed = NULL;
-	Oid			failed_root = InvalidOid;
-	ListCell   *lc;
+	KeepRun    *keep = run->state;
 
-	foreach(lc, rk_soft_delete_tables())
+	if (keep == NULL)
 	{
-		Oid			root = lfirst_oid(lc);
-		RkSoftDeleteOptions *options = rk_soft_delete_options_of(root);
-		KeepRun		keep = {.root = root,.keep = options->keep};
-		ErrorData  *error;
+		keep = run->state = palloc0(sizeof(KeepRun));
+		keep->context = CurrentMemoryContext;
+		keep->roots = tables_to_purge(run->target);
+	}
+	while (keep->roots != NIL)
+	{
+		Oid			root = linitial_oid(keep->roots);
+		ErrorData  *error = rk_attempt(purge_kept, keep);
 
-		if (options->keep == NULL ||
-			(OidIsValid(run->target) && rk_root_of(run->target) != root) ||
-			!rk_is_relation_owner(root, GetUserId()))
-			continue;
-		error = rk_attempt(purge_kept, &keep);
-		if (error == NULL && keep.removed > 0)
+		if (error == NULL && keep->purge.done > 0)
 		{
-			run->changed = keep.removed;
+			run->changed = keep->purge.done;
 			run->more = true;
 			name_table(run, root);
 			return;
 		}
-		if (error != NULL && failed == NULL)
+		if (error != NULL && keep->failed == NULL)
 		{
-			failed = error;
-			failed_root = root;
+			keep->failed = error;
+			keep->failed_root = root;
 		}
+		keep->roots = list_delete_first(keep->roots);
+		keep->begun = false;
 	}
-	if (failed != NULL)
+	if (keep->failed != NULL)
 	{
-		name_table(run, failed_root);
-		ReThrowError(failed);
+		name_table(run, keep->failed_root);
+		ReThrowError(keep->failed);
 	}
 }
 
