@@ -11,6 +11,8 @@ CREATE TABLE rowkeeper._token_key (
 	audience text
 );
 REVOKE ALL ON rowkeeper._token_key FROM PUBLIC;
+-- Statistics and TOAST tables have no row security.
+ALTER TABLE rowkeeper._token_key ALTER secret SET STORAGE PLAIN, ALTER secret SET STATISTICS 0;
 ALTER TABLE rowkeeper._token_key ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 COMMENT ON TABLE rowkeeper._token_key IS
 'Keys that tokens are signed with. Row security without a policy keeps it from those who may read all data.';
@@ -45,7 +47,7 @@ CREATE FUNCTION rowkeeper.tenant_key_add(kid text, secret bytea, not_before time
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rowkeeper_tenant_key_add';
 REVOKE ALL ON FUNCTION rowkeeper.tenant_key_add(text, bytea, timestamptz, timestamptz, text, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION rowkeeper.tenant_key_add(text, bytea, timestamptz, timestamptz, text, text, text) IS
-    'a key (32 bytes or more) that tokens may be signed with; where they name tenant and user (dotted paths); their audience (the database''s name)';
+    'a key (32 to 1024 bytes) that tokens may be signed with; where they name tenant and user (dotted paths); their audience (the database''s name)';
 
 CREATE FUNCTION rowkeeper.tenant_key_drop(kid text) RETURNS text
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rowkeeper_tenant_key_drop';

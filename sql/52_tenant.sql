@@ -100,6 +100,18 @@ WHERE t.tgname = 'rowkeeper_tenant' AND t.tgfoid = 'rowkeeper._tenant_truncate()
 REVOKE ALL ON rowkeeper._tenant_triggers FROM PUBLIC;
 COMMENT ON VIEW rowkeeper._tenant_triggers IS 'Triggers that say how a relation is isolated, of those that the reader may SELECT or owns.';
 
+-- Relations with our restrictive policy: isolated, whether or not a trigger says so.
+CREATE VIEW rowkeeper._tenant_guards AS
+SELECT c.oid AS relation, n.nspname AS table_schema, pg_catalog.format('%I.%I', n.nspname, c.relname) AS full_name,
+	c.relispartition AS is_partition
+FROM pg_catalog.pg_policy p
+	JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
+	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE p.polname = 'rowkeeper_tenant_guard' AND n.nspname !~ '^rowkeeper(_|$)'
+	AND (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE'));
+REVOKE ALL ON rowkeeper._tenant_guards FROM PUBLIC;
+COMMENT ON VIEW rowkeeper._tenant_guards IS 'Relations with the restrictive policy of tenant(), of those that the reader may SELECT or owns.';
+
 -- Protected tables that the reader may SELECT or owns, of partitioned ones the root.
 CREATE VIEW rowkeeper._tenant_tables AS
 SELECT t.relation AS root, t.table_schema, t.full_name, t.options
@@ -131,17 +143,18 @@ REVOKE ALL ON rowkeeper._tenant_tree FROM PUBLIC;
 COMMENT ON VIEW rowkeeper._tenant_tree IS 'Tables isolated by tenant, and their partitions.';
 
 -- Roles that no policy holds, or that can make themselves such a one: before 16
--- CREATEROLE grants any role that is no superuser; server files are all data.
+-- CREATEROLE grants any role that is no superuser; server files are all data;
+-- TOAST tables and pg_statistic, for pg_read_all_data, have no row security.
 CREATE VIEW rowkeeper._tenant_powers AS
 SELECT r.oid AS role, r.rolname,
 	CASE WHEN r.rolsuper THEN 'SUPERUSER' WHEN r.rolbypassrls THEN 'BYPASSRLS' WHEN r.rolreplication THEN 'REPLICATION'
 		WHEN r.rolcreaterole AND pg_catalog.current_setting('server_version_num')::integer < 160000 THEN 'CREATEROLE'
-		WHEN r.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files') THEN 'the rights of ' || r.rolname
+		WHEN r.rolname IN ('pg_execute_server_program', 'pg_read_all_data', 'pg_read_server_files', 'pg_write_server_files') THEN 'the rights of ' || r.rolname
 	END AS power
 FROM pg_catalog.pg_roles r
 WHERE r.rolsuper OR r.rolbypassrls OR r.rolreplication
 	OR (r.rolcreaterole AND pg_catalog.current_setting('server_version_num')::integer < 160000)
-	OR r.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files');
+	OR r.rolname IN ('pg_execute_server_program', 'pg_read_all_data', 'pg_read_server_files', 'pg_write_server_files');
 REVOKE ALL ON rowkeeper._tenant_powers FROM PUBLIC;
 GRANT SELECT ON rowkeeper._tenant_powers TO PUBLIC;
 COMMENT ON VIEW rowkeeper._tenant_powers IS 'Roles past row security, as they are or as they can make themselves.';
@@ -192,9 +205,10 @@ FROM rowkeeper._tenant_tree t
 REVOKE ALL ON rowkeeper._tenant_escaping FROM PUBLIC;
 COMMENT ON VIEW rowkeeper._tenant_escaping IS 'Roles that the row security of isolated tables does not hold.';
 
--- Views and materialized views that read a relation. What they read through a
--- view with its reader's rights is read with those of who asks, but for what a
--- materialized view has kept.
+-- Views and materialized views that read a relation. What they read through
+-- another view is read with its owner's rights or those of who asks, so it is
+-- that view's to show, but for what a materialized view has kept: no policy
+-- holds that, however many views are between.
 CREATE VIEW rowkeeper._tenant_views AS
 WITH RECURSIVE reads AS (
 	SELECT DISTINCT d.refobjid AS relation, w.ev_class AS view
@@ -203,24 +217,25 @@ WITH RECURSIVE reads AS (
 	WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
 		AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> w.ev_class
 ), readers AS (
-	SELECT t.root, t.relation, t.table_schema, t.full_name, r.view, false AS as_asked
+	SELECT t.root, t.relation, t.table_schema, t.full_name, r.view, false AS through, false AS kept
 	FROM rowkeeper._tenant_tree t JOIN reads r ON r.relation = t.relation
 	UNION
-	SELECT s.root, s.relation, s.table_schema, s.full_name, r.view, true
+	SELECT s.root, s.relation, s.table_schema, s.full_name, r.view, true, s.kept OR c.relkind = 'm'
 	FROM readers s
-		JOIN pg_catalog.pg_class c ON c.oid = s.view AND c.reloptions @> '{security_invoker=true}'
+		JOIN pg_catalog.pg_class c ON c.oid = s.view AND c.relkind IN ('v', 'm')
 		JOIN reads r ON r.relation = s.view
 )
 SELECT s.root, s.relation, s.table_schema, s.full_name, c.oid AS view,
 	pg_catalog.format('%I.%I', n.nspname, c.relname) AS view_name, c.relkind AS kind, c.relowner AS owner,
 	coalesce(c.relacl, pg_catalog.acldefault('r', c.relowner)) AS acl,
 	coalesce((SELECT o.option_value FROM pg_catalog.pg_options_to_table(c.reloptions) o
-		WHERE o.option_name = 'security_invoker')::boolean, false) AS is_invoker
-FROM (SELECT r.root, r.relation, r.table_schema, r.full_name, r.view, pg_catalog.bool_and(r.as_asked) AS as_asked
+		WHERE o.option_name = 'security_invoker')::boolean, false) AS is_invoker, s.through, s.kept
+FROM (SELECT r.root, r.relation, r.table_schema, r.full_name, r.view,
+			pg_catalog.bool_and(r.through) AS through, pg_catalog.bool_or(r.kept) AS kept
 		FROM readers r GROUP BY r.root, r.relation, r.table_schema, r.full_name, r.view) s
 	JOIN pg_catalog.pg_class c ON c.oid = s.view
 	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname !~ '^rowkeeper(_|$)' AND NOT (s.as_asked AND c.relkind = 'v');
+WHERE n.nspname !~ '^rowkeeper(_|$)' AND (c.relkind = 'm' OR s.kept OR NOT s.through);
 REVOKE ALL ON rowkeeper._tenant_views FROM PUBLIC;
 COMMENT ON VIEW rowkeeper._tenant_views IS 'Views that read isolated tables.';
 
@@ -244,17 +259,18 @@ SELECT v.root, v.table_schema, v.view_name, 'view', 'error',
 	pg_catalog.format('view %s reads %s with the rights of its owner, whom row security does not hold', v.view_name, v.full_name),
 	pg_catalog.format('ALTER VIEW %s SET (security_invoker = true)', v.view_name)
 FROM rowkeeper._tenant_views v
-WHERE v.kind = 'v' AND NOT v.is_invoker
+WHERE v.kind = 'v' AND NOT v.is_invoker AND NOT v.through
 	AND EXISTS (SELECT FROM rowkeeper._tenant_escaping e WHERE e.relation = v.relation AND e.role = v.owner)
 UNION ALL
 SELECT v.root, v.table_schema, v.view_name, 'materialized_view', 'error',
-	pg_catalog.format('materialized view %s has rows of %s, has no row security, and others may read it: %s', v.view_name, v.full_name, g.names),
+	CASE v.kind WHEN 'm' THEN pg_catalog.format('materialized view %s has rows of %s, has no row security, and others may read it: %s', v.view_name, v.full_name, g.names)
+		ELSE pg_catalog.format('view %s reads a materialized view that has rows of %s and no row security, and others may read it: %s', v.view_name, v.full_name, g.names) END,
 	pg_catalog.format('REVOKE ALL ON %s FROM %s', v.view_name, g.names)
 FROM rowkeeper._tenant_views v
 	CROSS JOIN LATERAL (SELECT pg_catalog.string_agg(DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC'
 			ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END, ', ')
 		FROM pg_catalog.aclexplode(v.acl) a WHERE a.grantee <> v.owner AND a.privilege_type = 'SELECT') g (names)
-WHERE v.kind = 'm' AND g.names IS NOT NULL;
+WHERE (v.kind = 'm' OR (v.kept AND NOT v.is_invoker)) AND g.names IS NOT NULL;
 REVOKE ALL ON rowkeeper._tenant_company FROM PUBLIC;
 COMMENT ON VIEW rowkeeper._tenant_company IS 'Policies and views that stand beside the isolation of tenants; for tenant() and doctor().';
 
@@ -337,25 +353,22 @@ UNION ALL
 SELECT c.check_name, c.level, c.table_schema, c.object, c.detail, c.remedy
 FROM rowkeeper._tenant_company c WHERE c.level <> 'info'
 UNION ALL
-SELECT 'trigger_gone', 'error', n.nspname, pg_catalog.format('%I.%I', n.nspname, c.relname),
+SELECT 'trigger_gone', 'error', g.table_schema, g.full_name,
 	'has policies of tenant(), but not the trigger that says what they should be: partitions made later are not protected',
-	pg_catalog.format('SELECT rowkeeper.tenant(%L)', pg_catalog.format('%I.%I', n.nspname, c.relname))
-FROM pg_catalog.pg_policy p
-	JOIN pg_catalog.pg_class c ON c.oid = p.polrelid AND NOT c.relispartition
-	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE p.polname = 'rowkeeper_tenant_guard' AND n.nspname !~ '^rowkeeper(_|$)'
-	AND (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))
-	AND NOT EXISTS (SELECT FROM rowkeeper._tenant_tables t WHERE t.root = c.oid)
+	pg_catalog.format('SELECT rowkeeper.tenant(%L)', g.full_name)
+FROM rowkeeper._tenant_guards g
+WHERE NOT g.is_partition AND NOT EXISTS (SELECT FROM rowkeeper._tenant_tables t WHERE t.root = g.relation)
 UNION ALL
 SELECT 'parent', 'error', t.table_schema, t.full_name,
 	pg_catalog.format('is under %I.%I, which is not isolated: read through it, it shows the rows of all', n.nspname, c.relname),
 	CASE WHEN t.is_partition THEN pg_catalog.format('SELECT rowkeeper.tenant(%L)', pg_catalog.format('%I.%I', n.nspname, c.relname))
 		ELSE pg_catalog.format('ALTER TABLE %s NO INHERIT %I.%I', t.full_name, n.nspname, c.relname) END
-FROM rowkeeper._tenant_triggers t
+FROM (SELECT t.relation, t.table_schema, t.full_name, t.is_partition FROM rowkeeper._tenant_triggers t WHERE t.options IS NOT NULL
+	UNION SELECT g.relation, g.table_schema, g.full_name, g.is_partition FROM rowkeeper._tenant_guards g) t
 	JOIN pg_catalog.pg_inherits i ON i.inhrelid = t.relation
 	JOIN pg_catalog.pg_class c ON c.oid = i.inhparent
 	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE t.options IS NOT NULL AND NOT EXISTS (SELECT FROM rowkeeper._tenant_triggers p
+WHERE NOT EXISTS (SELECT FROM rowkeeper._tenant_triggers p
 	WHERE p.relation = c.oid AND p.options IS NOT NULL)
 UNION ALL
 SELECT 'trigger', 'error', t.table_schema, t.full_name,
@@ -378,6 +391,12 @@ SELECT 'nullable', 'error', k.table_schema, k.full_name,
 FROM rowkeeper._tenant_columns k
 WHERE NOT k.is_not_null AND NOT (k.claim = 'tenant' AND (k.options ->> 'shared')::boolean)
 UNION ALL
+SELECT 'collation', 'error', k.table_schema, k.full_name,
+	pg_catalog.format('column %I has a nondeterministic collation: keys take two tenants for one', k.column_name), NULL
+FROM rowkeeper._tenant_columns k
+	JOIN pg_catalog.pg_attribute a ON a.attrelid = k.root AND a.attnum = k.attnum
+	JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation AND NOT c.collisdeterministic
+UNION ALL
 SELECT 'index', 'warning', k.table_schema, k.full_name,
 	pg_catalog.format('no index begins with %I', k.column_name),
 	pg_catalog.format('SELECT rowkeeper.tenant(%L)', k.full_name)
@@ -398,7 +417,8 @@ WHERE k.claim = 'tenant' AND NOT k.attnum = ANY (i.indkey)
 UNION ALL
 SELECT 'foreign_key', 'warning', k.table_schema, k.full_name,
 	pg_catalog.format('foreign key %I to %s is without %I: a row may point to another tenant''s', f.conname, p.full_name, k.column_name),
-	pg_catalog.format('SELECT rowkeeper.tenant_fk(%L, %L)', k.full_name, p.full_name)
+	CASE WHEN NOT (k.options ->> 'shared')::boolean AND NOT (p.options ->> 'shared')::boolean
+		THEN pg_catalog.format('SELECT rowkeeper.tenant_fk(%L, %L)', k.full_name, p.full_name) END
 FROM rowkeeper._tenant_columns k
 	JOIN pg_catalog.pg_constraint f ON f.conrelid = k.root AND f.contype = 'f' AND f.conparentid = 0
 	JOIN rowkeeper._tenant_columns p ON p.root = f.confrelid AND p.claim = 'tenant'
@@ -460,6 +480,12 @@ SELECT 'bypassing_role', 'warning', NULL, pg_catalog.quote_ident(r.rolname),
 	pg_catalog.format('ALTER ROLE %I NOBYPASSRLS', r.rolname)
 FROM pg_catalog.pg_roles r
 WHERE r.rolcanlogin AND r.rolbypassrls AND NOT r.rolsuper
+UNION ALL
+SELECT 'bypassing_role', 'warning', NULL, pg_catalog.quote_ident(r.rolname),
+	'can log in and has the rights of pg_read_all_data, and no row security is on TOAST tables and pg_statistic',
+	pg_catalog.format('REVOKE pg_read_all_data FROM %I', r.rolname)
+FROM pg_catalog.pg_roles r
+WHERE r.rolcanlogin AND NOT r.rolbypassrls AND NOT r.rolsuper AND pg_catalog.pg_has_role(r.oid, 'pg_read_all_data', 'MEMBER')
 UNION ALL
 SELECT 'trusted_role', 'info', NULL, CASE a.grantee WHEN 0 THEN 'PUBLIC'
 		ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END,

@@ -14,4 +14,4 @@ COMMENT ON FUNCTION rowkeeper.service_columns(name, regclass, name[], name[]) IS
 CREATE FUNCTION rowkeeper.service_off(role name) RETURNS SETOF text
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rowkeeper_service_off';
 COMMENT ON FUNCTION rowkeeper.service_off(name) IS
-    'takes away whatever was granted to a role in this database (NULL: nothing); the role stays';
+    'takes away whatever was granted to a role in this database, its trust too (NULL: nothing); the role stays';

@@ -248,6 +248,19 @@ typedef struct RkTriggerRow
 } RkTriggerRow;
 
 extern bool rk_trigger_read(Oid relid, const char *name, const char *function, RkTriggerRow *row);
+
+/* A trigger that a command created, replaced or renamed. */
+typedef struct RkNewTrigger
+{
+	const char *tag;			/* "CREATE TRIGGER"; not the only one */
+	Oid			oid;
+	Oid			relid;			/* its table */
+	char	   *name;
+	char	   *function;		/* NULL: not one of ours */
+} RkNewTrigger;
+
+extern bool rk_trigger_describe(Oid oid, RkNewTrigger *trigger);
+extern void rk_trigger_refuse_reserved(const RkNewTrigger *trigger, const char *hint);
 extern void rk_trigger_check_pending(List *relids);
 
 /* core/change_triggers.c: the triggers that feed the batch, as catalog objects */
@@ -337,7 +350,7 @@ typedef struct RkEventListener
 {
 	void		(*relation_altered) (const RkDdlCommand *command);
 	void		(*schema_altered) (const RkDdlCommand *command);
-	void		(*trigger_created) (const RkDdlCommand *command);	/* relid: the trigger's */
+	void		(*trigger_created) (const RkNewTrigger *trigger);
 	void		(*constraint_altered) (const RkDdlCommand *command);	/* the constraint's */
 	void		(*relation_dropped) (const RkDrop *drop);
 	void		(*trigger_dropped) (const RkDrop *drop);

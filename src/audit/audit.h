@@ -127,6 +127,7 @@ extern void rk_audit_tenant_begins(Oid root);
 extern void rk_audit_push_text(JsonbParseState **state, const char *key, const char *value);
 extern Jsonb *rk_audit_detail(const char *key, const char *value,...);
 extern bool rk_audit_has_subcommand(List *subcommands, const char *wanted);
+extern bool rk_audit_drops_column(List *subcommands, const char *column);
 extern Jsonb *rk_audit_describe_alter(const RkDdlCommand *command, Oid root);
 extern const char *rk_audit_rewrite_reason(int reason);
 

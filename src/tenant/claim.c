@@ -22,6 +22,7 @@
 #include "access/parallel.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
@@ -232,6 +233,21 @@ void
 rk_tenant_bypass_begin(const char *reason)
 {
 	set_claim(&bypass_setting, reason);
+}
+
+/*
+ * Whether a bypass holds for the current role: it is the transaction's, and a
+ * function with its owner's rights may have begun it.
+ */
+bool
+rk_tenant_may_pass(void)
+{
+	if (rk_standing_now.passing == GetUserId())
+		return true;
+	if (!rk_tenant_is_trusted_with_bypass(GetUserId()))
+		return false;
+	rk_standing_now.passing = GetUserId();
+	return true;
 }
 
 /* The argument of a setter, of whichever type, as text; NULL: clear. */

@@ -64,6 +64,14 @@ fetch_column(Oid relid, const char *name)
 	return column;
 }
 
+static bool
+has_deterministic_collation(Oid relid, const char *name)
+{
+	Oid			collation = fetch_column(relid, name)->attcollation;
+
+	return !OidIsValid(collation) || get_collation_isdeterministic(collation);
+}
+
 static void
 check_column(Oid root, RkClaimKind kind, const char *name)
 {
@@ -84,9 +92,17 @@ check_column(Oid root, RkClaimKind kind, const char *name)
 						name, table, format_type_be(get_atttype(root, get_attnum(root, name))),
 						rk_claim_names[kind]),
 				 errhint("Types are smallint, integer, bigint, uuid, text and varchar.")));
+	if (!has_deterministic_collation(root, name))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("column \"%s\" of %s has a nondeterministic collation: keys would take two %ss for one",
+						name, table, rk_claim_names[kind]),
+				 errhint("ALTER TABLE %s ALTER COLUMN %s TYPE %s COLLATE \"C\";",
+						 table, quote_identifier(name),
+						 format_type_be(get_atttype(root, get_attnum(root, name))))));
 }
 
-/* Raise 42703 or 42804 where a column is not there or of a type that will not do. */
+/* Raise 42703, 42804 or 0A000 where a column is not there or of a type or collation that will not do. */
 void
 rk_tenant_check_columns(Oid root, const RkTenantOptions *options)
 {

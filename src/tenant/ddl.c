@@ -10,18 +10,12 @@
  */
 #include "tenant/protect.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_trigger.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "tcop/deparse_utility.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -90,7 +84,7 @@ check_children(Oid root, Oid newcomer)
 	ListCell   *lc;
 
 	foreach(lc, rk_relation_tree(newcomer, NoLock))
-		if (rk_tenant_options_of(lfirst_oid(lc)) != NULL)
+		if (rk_tenant_has_guard(lfirst_oid(lc)))
 			refuse_parent(root, lfirst_oid(lc),
 						  psprintf("SELECT rowkeeper.tenant(%s) before it, or rowkeeper.tenant_off(%s), if its rows need no isolation.",
 								   quote_literal_cstr(rk_relation_name(root)),
@@ -100,7 +94,7 @@ check_children(Oid root, Oid newcomer)
 static void
 check_inherited(Oid relid, const CollectedATSubcmd *inherit)
 {
-	if (inherit != NULL && rk_tenant_options_of(relid) != NULL)
+	if (inherit != NULL && rk_tenant_has_guard(relid))
 		refuse_parent(inherit->address.objectId, relid, off_hint(relid));
 }
 
@@ -176,6 +170,19 @@ follow_rename(const RenameStmt *rename, Oid relid)
 	}
 }
 
+/* Without the column our policies are gone, and others may stand alone. */
+static void
+check_columns_there(Oid relid)
+{
+	RkTenantOptions *options = rk_tenant_options_of(relid);
+
+	if (options != NULL && !rk_tenant_options_fit(relid, options))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the column that tells the tenants of %s apart cannot be dropped", rk_relation_name(relid)),
+				 errhint("%s", off_hint(relid))));
+}
+
 static void
 relation_altered(const RkDdlCommand *command)
 {
@@ -189,42 +196,29 @@ relation_altered(const RkDdlCommand *command)
 	check_inherited(command->relid, find_subcommand(command, AT_AddInherit));
 	if (IsA(command->parsetree, RenameStmt))
 		follow_rename((const RenameStmt *) command->parsetree, command->relid);
+	else
+		check_columns_there(command->relid);
 }
 
 /*
- * Whoever has TRIGGER on a table may make triggers; what one of ours says of
- * the isolation is its owner's alone to say.
+ * The name and the function of our trigger belong together, and what it says of
+ * the isolation is the table's owner's alone to say.
  */
 static void
-trigger_created(const RkDdlCommand *command)
+trigger_created(const RkNewTrigger *trigger)
 {
-	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	Oid			table = InvalidOid;
-	char	   *function = NULL;
+	bool		our_function = trigger->function != NULL && strcmp(trigger->function, "_tenant_truncate") == 0;
+	bool		our_name = strcmp(trigger->name, RK_TENANT_TRIGGER) == 0;
 
-	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(command->relid));
-	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		Oid			called = ((Form_pg_trigger) GETSTRUCT(tuple))->tgfoid;
-
-		table = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
-		if (get_func_namespace(called) == get_namespace_oid("rowkeeper", true))
-			function = get_func_name(called);
-	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-
-	if (function != NULL && strcmp(function, "_tenant_truncate") == 0 &&
-		!rk_is_relation_owner(table, GetUserId()))
+	if (our_function != our_name)
+		rk_trigger_refuse_reserved(trigger,
+								   psprintf("SELECT rowkeeper.tenant(%s) creates it, tenant_off() drops it.",
+											quote_literal_cstr(rk_relation_name(trigger->relid))));
+	if (our_function && !rk_is_relation_owner(trigger->relid, GetUserId()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("only the owner of %s may say how tenants are isolated in it", rk_relation_name(table))));
+				 errmsg("only the owner of %s may say how tenants are isolated in it",
+						rk_relation_name(trigger->relid))));
 }
 
 void

@@ -386,9 +386,9 @@ rk_tenant_tables(void)
 }
 
 /*
- * What leave() finds in schemas of ours where no table leads to it any more, as
- * the trash of one that has no soft delete now: our policies go, which need
- * us. Row security stays on, so nobody but the owner reads there.
+ * What leave() finds where no table leads to it any more, the trash of one that
+ * has no soft delete now: our policies go, which need us, and one comes that
+ * lets nobody read whom row security holds.
  */
 static void
 leave_rest(FunctionCallInfo fcinfo)
@@ -397,8 +397,11 @@ leave_rest(FunctionCallInfo fcinfo)
 
 	foreach(lc, rk_fetch_oids("SELECT DISTINCT p.polrelid FROM pg_policy p"
 							  " JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-							  " WHERE p.polname ~ '^rowkeeper_tenant' AND n.nspname ~ '^rowkeeper_' ORDER BY 1"))
-		(void) rk_tenant_policies_ensure(fcinfo, lfirst_oid(lc), NULL);
+							  " WHERE p.polname ~ '^rowkeeper_tenant(_guard|_update|_delete|_bypass)?$' AND n.nspname = 'rowkeeper_trash' ORDER BY 1"))
+	{
+		rk_check_owner(lfirst_oid(lc));
+		rk_tenant_close(fcinfo, lfirst_oid(lc));
+	}
 }
 
 /* For whom a transaction works on an isolated table. */

@@ -16,8 +16,10 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_constraint.h"
 #include "commands/defrem.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -34,6 +36,7 @@ typedef struct ForeignKey
 	List	   *cleared;		/* AttrNumber; of ON DELETE SET */
 	char		on_update;
 	char		on_delete;
+	char		match;
 	bool		deferrable;
 	bool		deferred;
 	bool		valid;
@@ -72,6 +75,7 @@ read_key(HeapTuple tuple, TupleDesc desc)
 		key->cleared = lappend_int(key->cleared, cleared[i]);
 	key->on_update = constraint->confupdtype;
 	key->on_delete = constraint->confdeltype;
+	key->match = constraint->confmatchtype;
 	key->deferrable = constraint->condeferrable;
 	key->deferred = constraint->condeferred;
 	key->valid = constraint->convalidated;
@@ -139,15 +143,20 @@ is_with_tenant(const ForeignKey *key, const ForeignKey *plain, AttrNumber child_
 /* ---- writing ---- */
 
 static char *
-column_list(Oid relid, const char *tenant, const AttrNumber *numbers, int count)
+columns_of(Oid relid, const AttrNumber *numbers, int count)
 {
 	StringInfoData list;
 
 	initStringInfo(&list);
-	appendStringInfoString(&list, quote_identifier(tenant));
 	for (int i = 0; i < count; i++)
-		appendStringInfo(&list, ", %s", quote_identifier(get_attname(relid, numbers[i], false)));
+		appendStringInfo(&list, "%s%s", i > 0 ? ", " : "", quote_identifier(get_attname(relid, numbers[i], false)));
 	return list.data;
+}
+
+static char *
+column_list(Oid relid, const char *tenant, const AttrNumber *numbers, int count)
+{
+	return psprintf("%s, %s", quote_identifier(tenant), columns_of(relid, numbers, count));
 }
 
 static const char *
@@ -207,6 +216,25 @@ add_key_sql(Oid child, Oid parent, const char *child_tenant, const char *parent_
 					validate ? "" : " NOT VALID");
 }
 
+/* A role that sees all rows of both tables: an owner with the other's rights. */
+static Oid
+counting_role(Oid child, Oid parent)
+{
+	Oid			of_child = rk_relation_owner(child);
+	Oid			of_parent = rk_relation_owner(parent);
+
+	if (has_privs_of_role(of_child, of_parent))
+		return of_child;
+	if (!has_privs_of_role(of_parent, of_child))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s and %s have different owners, neither of whom sees all rows of both",
+						rk_relation_name(child), rk_relation_name(parent)),
+				 errhint("Let one own both, or grant \"%s\" to \"%s\" meanwhile.",
+						 GetUserNameFromId(of_parent, false), GetUserNameFromId(of_child, false))));
+	return of_parent;
+}
+
 /* Rows whose parent is another tenant's, or nobody's. */
 static int64
 count_violations(Oid child, Oid parent, const char *child_tenant, const char *parent_tenant,
@@ -226,7 +254,7 @@ count_violations(Oid child, Oid parent, const char *child_tenant, const char *pa
 	for (int i = 0; i < key->count; i++)
 		appendStringInfo(&sql, " AND c.%s IS NOT NULL",
 						 quote_identifier(get_attname(child, key->child[i], false)));
-	return rk_tenant_count(rk_relation_owner(child), sql.data);
+	return rk_tenant_count(counting_role(child, parent), sql.data);
 }
 
 static void
@@ -294,6 +322,23 @@ ensure_unique_key(FunctionCallInfo fcinfo, Oid parent, const char *tenant, const
 
 /* ---- doing it ---- */
 
+/* With the tenant in it a key is MATCH SIMPLE: rows without a tenant have one. */
+static void
+check_match(Oid child, const ForeignKey *plain)
+{
+	const char *columns;
+
+	if (plain->match != FKCONSTR_MATCH_FULL || plain->count == 1)
+		return;
+	columns = columns_of(child, plain->child, plain->count);
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("foreign key \"%s\" of %s is MATCH FULL, which it cannot be with the tenant in it",
+					plain->name, rk_relation_name(child)),
+			 errhint("Make it MATCH SIMPLE, with CHECK (num_nulls(%s) IN (0, %d)) beside it.",
+					 columns, plain->count)));
+}
+
 static void
 finish_key(FunctionCallInfo fcinfo, Oid child, const ForeignKey *plain)
 {
@@ -355,6 +400,13 @@ tenant_column(Oid relid)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("tenants in %s are not isolated", rk_relation_name(relid)),
 				 errhint("SELECT rowkeeper.tenant(%s) first.", quote_literal_cstr(rk_relation_name(relid)))));
+	if (options->shared)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s is shared: rows without a tenant fit no foreign key with the tenant in it",
+						rk_relation_name(relid)),
+				 errhint("Keep the key as it is, or SELECT rowkeeper.tenant(%s, shared => false) first.",
+						 quote_literal_cstr(rk_relation_name(relid)))));
 	return options->by[RK_CLAIM_TENANT];
 }
 
@@ -392,6 +444,7 @@ convert_keys(FunctionCallInfo fcinfo, Oid child, Oid parent)
 		foreach(other, keys)
 			if (is_with_tenant(lfirst(other), plain, child_number, parent_number))
 			with_tenant = lfirst(other);
+		check_match(child, plain);
 		if (with_tenant != NULL)
 			validate_key(fcinfo, child, parent, child_tenant, parent_tenant, plain, with_tenant);
 		else
@@ -407,7 +460,9 @@ convert_keys(FunctionCallInfo fcinfo, Oid child, Oid parent)
  * Locks: SHARE ROW EXCLUSIVE on both while a key is added, ACCESS EXCLUSIVE on
  * both while one is dropped, SHARE UPDATE EXCLUSIVE while it is validated.
  * 23503 with the count where rows point to another tenant's; 55000 without
- * isolation or a unique key on a large parent; 42704 without a foreign key.
+ * isolation or a unique key on a large parent; 42704 without a foreign key;
+ * 0A000 for a shared table, a MATCH FULL key of several columns, ON UPDATE SET,
+ * and owners of whom neither has the rights of the other.
  */
 Datum
 rowkeeper_tenant_fk(PG_FUNCTION_ARGS)

@@ -28,7 +28,7 @@ PG_FUNCTION_INFO_V1(rowkeeper_bypassing);
 /* What a claim decides before the row is looked at; else it is compared. */
 #define RETURN_IF_DECIDED(kind, standing) \
 	do { \
-		if (unlikely((standing)->bypassing)) \
+		if (unlikely((standing)->bypassing) && rk_tenant_may_pass()) \
 			PG_RETURN_BOOL(true); \
 		if (unlikely((standing)->kind == NULL)) \
 		{ \

@@ -13,6 +13,25 @@
 
 PG_FUNCTION_INFO_V1(rowkeeper_tenant_options);
 
+/* What we write is shorter: two names, of whose bytes each is \u00XX at worst. */
+#define MAX_OPTIONS_LENGTH 1024
+
+/*
+ * Whether the text is short, and escapes no characters but those that we do:
+ * a parser would take long for what is long, and raise where the server's
+ * encoding lacks a character.
+ */
+static bool
+can_be_ours(const char *stored)
+{
+	if (strlen(stored) > MAX_OPTIONS_LENGTH)
+		return false;
+	for (const char *c = stored; *c != '\0'; c++)
+		if (*c == '\\' && *++c == 'u' && strncmp(c, "u00", 3) != 0)
+			return false;
+	return true;
+}
+
 /*
  * NULL where it is not what we write: the function of the trigger is PUBLIC's,
  * so its arguments are anybody's who owns a table.
@@ -20,7 +39,7 @@ PG_FUNCTION_INFO_V1(rowkeeper_tenant_options);
 static RkTenantOptions *
 parse_options(const char *stored)
 {
-	const RkJson *object = rk_json_object(stored);
+	const RkJson *object = can_be_ours(stored) ? rk_json_object(stored) : NULL;
 	RkTenantOptions *options = palloc0(sizeof(RkTenantOptions));
 
 	if (object == NULL)

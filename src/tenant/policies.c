@@ -20,6 +20,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
+#include "commands/policy.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -339,6 +340,16 @@ rk_tenant_is_own_policy(const char *name)
 	return false;
 }
 
+/*
+ * Whether a relation has our restrictive policy. Its owner can drop the
+ * trigger that carries the options; it is isolated still.
+ */
+bool
+rk_tenant_has_guard(Oid relid)
+{
+	return OidIsValid(get_relation_policy_oid(relid, GUARD_POLICY, true));
+}
+
 /* ---- flags and TRUNCATE ---- */
 
 static void
@@ -421,6 +432,10 @@ rk_tenant_protect(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *opt
 		own.was_enabled = before->was_enabled;
 		own.was_forced = before->was_forced;
 	}
+	else if (rk_tenant_has_guard(relid))
+
+		/* its trigger was lost, and with it what they were: they are ours now */
+		own.was_enabled = own.was_forced = false;
 	else
 		read_flags(relid, &own.was_enabled, &own.was_forced);
 	changed = rk_tenant_policies_ensure(fcinfo, relid, &own);
@@ -457,6 +472,30 @@ plain_expression(Oid relid, const RkTenantOptions *options, bool shared)
 	return join_terms(terms);
 }
 
+/* A name that no policy of the relation has. */
+static char *
+free_policy_name(Oid relid, const char *wanted)
+{
+	char	   *name = pstrdup(wanted);
+
+	for (int i = 1; OidIsValid(get_relation_policy_oid(relid, name, true)); i++)
+		name = psprintf("%s_%d", wanted, i);
+	return name;
+}
+
+/*
+ * Leave a relation that nothing says of how it is isolated: nobody whom row
+ * security holds reads there any more, whatever other policies there are.
+ */
+void
+rk_tenant_close(FunctionCallInfo fcinfo, Oid relid)
+{
+	Policy		closed = {free_policy_name(relid, "tenant_isolation_guard"), false, "*", "false", NULL, NULL};
+
+	run_on_table(fcinfo, relid, create_policy_sql(relid, &closed));
+	(void) rk_tenant_policies_ensure(fcinfo, relid, NULL);
+}
+
 /*
  * Leave the relation protected without us: policies that need nothing of ours
  * and read the claims from plain settings, as hand-written ones do. As before,
@@ -466,19 +505,32 @@ plain_expression(Oid relid, const RkTenantOptions *options, bool shared)
 void
 rk_tenant_leave(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options)
 {
-	char	   *using = plain_expression(relid, options, true);
-	char	   *check = plain_expression(relid, options, false);
+	bool		fit = rk_tenant_options_fit(relid, options);
+	char	   *using = fit ? plain_expression(relid, options, true) : NULL;
+	char	   *check = fit && options->shared ? plain_expression(relid, options, false) : NULL;
 	Policy		policies[] = {
-		{"tenant_isolation", true, "*", using, options->shared ? check : NULL, NULL},
-		{"tenant_isolation_guard", false, "*", using, options->shared ? check : NULL, NULL},
-		{"tenant_isolation_update", false, "w", options->shared ? check : NULL, NULL, NULL},
-		{"tenant_isolation_delete", false, "d", options->shared ? check : NULL, NULL, NULL}
+		{"tenant_isolation", true, "*", using, check, NULL},
+		{"tenant_isolation_guard", false, "*", using, check, NULL},
+		{"tenant_isolation_update", false, "w", check, NULL, NULL},
+		{"tenant_isolation_delete", false, "d", check, NULL, NULL}
 	};
 
-	(void) rk_tenant_policies_ensure(fcinfo, relid, NULL);
+	if (fit)
+		(void) rk_tenant_policies_ensure(fcinfo, relid, NULL);
+	else
+	{
+		ereport(WARNING,
+				(errmsg("%s is closed to all whom row security holds: the column that tells its tenants apart is gone",
+						rk_relation_name(relid))));
+		rk_tenant_close(fcinfo, relid);
+	}
 	for (int i = 0; i < lengthof(policies); i++)
-		if (policies[i].using != NULL)
-			run_on_table(fcinfo, relid, create_policy_sql(relid, &policies[i]));
+	{
+		if (policies[i].using == NULL)
+			continue;
+		policies[i].name = free_policy_name(relid, policies[i].name);
+		run_on_table(fcinfo, relid, create_policy_sql(relid, &policies[i]));
+	}
 	drop_trigger(fcinfo, relid);
 }
 

@@ -40,10 +40,12 @@ extern char *rk_tenant_options_format(const RkTenantOptions *options);
 extern Oid	rk_tenant_column_type(Oid relid, const char *column);
 extern char *rk_tenant_getter(RkClaimKind kind, Oid type);
 extern bool rk_tenant_is_own_policy(const char *name);
+extern bool rk_tenant_has_guard(Oid relid);
 extern bool rk_tenant_protect(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options);
 extern void rk_tenant_unprotect(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options);
 extern void rk_tenant_leave(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options);
 extern bool rk_tenant_bypass_ensure(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options);
+extern void rk_tenant_close(FunctionCallInfo fcinfo, Oid relid);
 extern bool rk_tenant_policies_ensure(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options);
 extern bool rk_tenant_trigger_ensure(FunctionCallInfo fcinfo, Oid relid, const RkTenantOptions *options);
 
@@ -61,6 +63,10 @@ extern int64 rk_tenant_count(Oid role, const char *sql);
 /* enable.c: tenant(), tenant_off() */
 extern void rk_tenant_enable_init(void);
 extern List *rk_tenant_tables(void);
+
+/* trust.c */
+extern bool rk_tenant_trust_take(FunctionCallInfo fcinfo, Oid role);
+extern void rk_tenant_bypass_follow(FunctionCallInfo fcinfo);
 
 /* ddl.c: what happens to protected tables as objects */
 extern void rk_tenant_ddl_init(void);

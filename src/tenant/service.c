@@ -150,28 +150,41 @@ CHOSEN
 "SELECT c.name FROM chosen c WHERE c.relkind IN ('r', 'p') AND EXISTS (SELECT FROM rowkeeper._tenant_powers p "
 "  WHERE pg_has_role(c.relowner, p.role, 'MEMBER')) ORDER BY c.name COLLATE \"C\"";
 
-/* Roles that the role can become and no policy holds. */
-static const char *const powerful_groups =
-"SELECT p.rolname::text FROM rowkeeper._tenant_powers p, pg_roles r WHERE r.rolname = $1 AND p.role <> r.oid "
-" AND pg_has_role(r.oid, p.role, 'MEMBER') ORDER BY p.rolname COLLATE \"C\"";
+/* What makes the role one that no policy holds, or lets it become one. */
+static const char *const powers_of =
+"SELECT CASE WHEN p.role = r.oid OR p.power ~ '^the rights' THEN format('It has %s.', p.power) ELSE format('It can become %I, which has %s.', p.rolname, p.power) END "
+" FROM rowkeeper._tenant_powers p, pg_roles r WHERE r.rolname = $1 "
+" AND pg_has_role(r.oid, p.role, 'MEMBER') ORDER BY p.role <> r.oid, p.rolname COLLATE \"C\"";
 
-/* Everything that was granted to a role itself in this database. */
+/*
+ * Everything that was granted to a role itself in this database, and by whom
+ * where that is not the owner: only who granted something can take it away.
+ */
 static const char *const everything_of =
-"WITH role AS (SELECT oid, rolname FROM pg_roles WHERE rolname = $1) "
-"SELECT s FROM (SELECT 1 AS at, format('ALTER DEFAULT PRIVILEGES FOR ROLE %I%s REVOKE ALL ON %s FROM %I', pg_get_userbyid(d.defaclrole), "
-"   ' IN SCHEMA ' || quote_ident(n.nspname), CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' ELSE 'SEQUENCES' END, $1) AS s "
-"  FROM role r, pg_default_acl d JOIN pg_namespace n ON n.oid = d.defaclnamespace "
-"  WHERE d.defaclobjtype IN ('r', 'S') AND EXISTS (SELECT FROM aclexplode(d.defaclacl) a WHERE a.grantee = r.oid) "
-" UNION ALL SELECT 2, format('REVOKE ALL ON %s %I.%I FROM %I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, n.nspname, c.relname, $1) "
-"  FROM role r, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-"  WHERE c.relowner <> r.oid AND (EXISTS (SELECT FROM aclexplode(c.relacl) a WHERE a.grantee = r.oid) "
-"   OR EXISTS (SELECT FROM pg_attribute t, aclexplode(t.attacl) a WHERE t.attrelid = c.oid AND a.grantee = r.oid)) "
-" UNION ALL SELECT 3, format('REVOKE ALL ON SCHEMA %I FROM %I', n.nspname, $1) FROM role r, pg_namespace n "
-"  WHERE n.nspowner <> r.oid AND EXISTS (SELECT FROM aclexplode(n.nspacl) a WHERE a.grantee = r.oid) "
-" UNION ALL SELECT 4, format('REVOKE %I FROM %I', o.rolname, $1) FROM role r JOIN pg_auth_members m ON m.member = r.oid "
-"  JOIN pg_roles o ON o.oid = m.roleid WHERE EXISTS (SELECT FROM pg_class c WHERE c.relowner = o.oid) "
-" UNION ALL SELECT 5, format('REVOKE ALL ON DATABASE %I FROM %I', d.datname, $1) FROM role r, pg_database d "
-"  WHERE d.datname = current_database() AND EXISTS (SELECT FROM aclexplode(d.datacl) a WHERE a.grantee = r.oid)) d "
+"WITH role AS (SELECT oid, rolname FROM pg_roles WHERE rolname = $1), "
+"objects AS (SELECT 2 AS at, format('%s %I.%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, n.nspname, c.relname) AS name, "
+"   c.relowner AS owner, c.relacl AS acl FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+" UNION ALL SELECT 2, format('TABLE %I.%I', n.nspname, c.relname), c.relowner, t.attacl "
+"  FROM pg_attribute t JOIN pg_class c ON c.oid = t.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.attacl IS NOT NULL "
+" UNION ALL SELECT 2, 'ROUTINE ' || oid::regprocedure, proowner, proacl FROM pg_proc WHERE proacl IS NOT NULL "
+" UNION ALL SELECT 2, format('TYPE %I.%I', n.nspname, t.typname), t.typowner, t.typacl FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace "
+" UNION ALL SELECT 2, format('LANGUAGE %I', lanname), lanowner, lanacl FROM pg_language "
+" UNION ALL SELECT 2, format('FOREIGN DATA WRAPPER %I', fdwname), fdwowner, fdwacl FROM pg_foreign_data_wrapper "
+" UNION ALL SELECT 2, format('FOREIGN SERVER %I', srvname), srvowner, srvacl FROM pg_foreign_server "
+" UNION ALL SELECT 2, 'LARGE OBJECT ' || oid, lomowner, lomacl FROM pg_largeobject_metadata WHERE lomacl IS NOT NULL "
+" UNION ALL SELECT 3, format('SCHEMA %I', nspname), nspowner, nspacl FROM pg_namespace "
+" UNION ALL SELECT 5, format('DATABASE %I', datname), datdba, datacl FROM pg_database WHERE datname = current_database()) "
+"SELECT s, grantor FROM (SELECT 1 AS at, format('ALTER DEFAULT PRIVILEGES FOR ROLE %I%s REVOKE ALL ON %s FROM %I', pg_get_userbyid(d.defaclrole), "
+"   ' IN SCHEMA ' || quote_ident(n.nspname), CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' "
+"    WHEN 'f' THEN 'ROUTINES' WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END, $1) AS s, NULL::name AS grantor "
+"  FROM role r, pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace "
+"  WHERE d.defaclrole <> r.oid AND EXISTS (SELECT FROM aclexplode(d.defaclacl) a WHERE a.grantee = r.oid) "
+" UNION SELECT o.at, format('REVOKE ALL ON %s FROM %I%s', o.name, $1, ' GRANTED BY ' || quote_ident(g.rolname)), g.rolname "
+"  FROM role r CROSS JOIN objects o CROSS JOIN aclexplode(o.acl) a LEFT JOIN pg_roles g ON g.oid = a.grantor AND a.grantor <> o.owner "
+"  WHERE a.grantee = r.oid AND o.owner <> r.oid "
+" UNION SELECT 4, format('REVOKE %I FROM %I%s', o.rolname, $1, ' GRANTED BY ' || quote_ident(g.rolname)), NULL FROM role r JOIN pg_auth_members m ON m.member = r.oid "
+"  JOIN pg_roles o ON o.oid = m.roleid LEFT JOIN pg_roles g ON g.oid = m.grantor AND g.oid <> 10 "
+"  WHERE EXISTS (SELECT FROM pg_class c WHERE c.relowner = o.oid)) d "
 "ORDER BY at, s COLLATE \"C\"";
 
 /* ---- running what a query says ---- */
@@ -188,9 +201,9 @@ is_own(const Level *level)
 	return level != NULL && strcmp(level->name, "own") == 0;
 }
 
-/* The texts that a query gives, in the caller's memory. */
+/* The texts in a column of what a query gives (null: ""), in the caller's memory. */
 static List *
-ask(const Call *call, const char *sql)
+ask_column(const Call *call, const char *sql, int column)
 {
 	Oid			types[7] = {NAMEOID, NAMEOID, OIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, NAMEARRAYOID, BOOLOID};
 	Datum		values[7] = {
@@ -213,9 +226,10 @@ ask(const Call *call, const char *sql)
 		elog(ERROR, "could not compare the rights of a role");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
+		char	   *text = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column);
 		MemoryContext old = MemoryContextSwitchTo(caller);
 
-		texts = lappend(texts, pstrdup(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1)));
+		texts = lappend(texts, pstrdup(text == NULL ? "" : text));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -223,13 +237,34 @@ ask(const Call *call, const char *sql)
 	return texts;
 }
 
+static List *
+ask(const Call *call, const char *sql)
+{
+	return ask_column(call, sql, 1);
+}
+
+/* What a REVOKE leaves was granted by another role than the owner. */
+static void
+refuse_others_grants(const char *role, const char *step)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the rights of role \"%s\" would not be as asked", role),
+			 errdetail("This changes nothing: %s", step),
+			 errhint("Only who granted a right can take it away. SELECT rowkeeper.service_off(%s) first takes away everything, as whoever granted it.",
+					 quote_literal_cstr(role))));
+}
+
 static void
 run_all(const Call *call, const char *sql)
 {
+	List	   *steps = ask(call, sql);
 	ListCell   *lc;
 
-	foreach(lc, ask(call, sql))
+	foreach(lc, steps)
 		rk_run_step(call->fcinfo, GetUserId(), lfirst(lc));
+	if (steps != NIL && (steps = ask(call, sql)) != NIL)
+		refuse_others_grants(call->role, linitial(steps));
 }
 
 /* ---- the role ---- */
@@ -243,7 +278,7 @@ find_level(const char *name)
 	rk_refuse_option("level", psprintf("\"%s\" is not a level", name), "Use 'read', 'write', 'own' or 'admin'.");
 }
 
-/* A service is no superuser, and row security holds it. */
+/* A service is no superuser, nor has it BYPASSRLS. */
 static void
 ensure_role(const Call *call)
 {
@@ -310,18 +345,18 @@ check_owners(const Call *call)
 				 errhint("ALTER TABLE %s OWNER TO a role without such rights.", (char *) linitial(tables))));
 }
 
-/* No level limits who can become somebody that nothing limits. */
+/* No level limits a role that no policy holds, or that can become one. */
 static void
-check_groups(const Call *call)
+check_powers(const Call *call)
 {
-	List	   *groups = ask(call, powerful_groups);
+	List	   *powers = ask(call, powers_of);
 
-	if (groups != NIL)
+	if (powers != NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("role \"%s\" can become \"%s\", whom no policy holds", call->role, (char *) linitial(groups)),
-				 errdetail("Such are roles with SUPERUSER, BYPASSRLS or REPLICATION, before 16 with CREATEROLE, and those that reach the server's files."),
-				 errhint("REVOKE that membership first.")));
+				 errmsg("no policy holds role \"%s\", whatever its level", call->role),
+				 errdetail("%s", (char *) linitial(powers)),
+				 errhint("ALTER ROLE takes an attribute away, REVOKE a membership.")));
 }
 
 static void
@@ -343,8 +378,9 @@ check_not_null(FunctionCallInfo fcinfo, int count)
  * reader's rights, and of nothing made later. The role is made where it does not exist, never with a
  * password. The caller needs the right to give what is given. 22023 no such
  * level, or neither schema nor tables; 3F000 no such schema; 55000 level 'own'
- * on a table that is not isolated, 'admin' of an owner that no policy holds, or a
- * role that can become such a one.
+ * on a table that is not isolated, 'admin' of an owner that no policy holds, a
+ * role that no policy holds or that can become such a one, or that has more
+ * than its level by a grant of another role than the owner.
  */
 Datum
 rowkeeper_service_role(PG_FUNCTION_ARGS)
@@ -377,26 +413,57 @@ rowkeeper_service_role(PG_FUNCTION_ARGS)
 	run_all(&call, on_sequences);
 	run_all(&call, by_default);
 	run_all(&call, strcmp(call.level->name, "admin") == 0 ? as_admin : not_as_admin);
-	check_groups(&call);
+	check_powers(&call);
 	return (Datum) 0;
 }
 
 /*
+ * Take everything away, as who granted it where the caller may act as that
+ * role. What he may not is left, and told.
+ */
+static void
+take_everything(const Call *call)
+{
+	List	   *steps = ask_column(call, everything_of, 1);
+	List	   *grantors = ask_column(call, everything_of, 2);
+	ListCell   *step;
+	ListCell   *name;
+
+	forboth(step, steps, name, grantors)
+	{
+		const char *grantor = lfirst(name);
+		Oid			role = grantor[0] == '\0' ? GetUserId() : get_role_oid(grantor, false);
+
+		if (has_privs_of_role(GetUserId(), role))
+			rk_run_step(call->fcinfo, role, lfirst(step));
+	}
+	foreach(step, steps == NIL ? NIL : ask(call, everything_of))
+		ereport(WARNING,
+				(errmsg("role \"%s\" keeps what the caller cannot take away", call->role),
+				 errhint("As who granted it: %s", (char *) lfirst(step))));
+}
+
+/*
  * rowkeeper.service_off(role name) returns SETOF text: takes away whatever was
- * granted to the role itself in this database, and its membership in owners of
- * tables. The role stays. 42704 no such role.
+ * granted to the role itself in this database, what tenant_role() trusts it
+ * with too, and its membership in owners of tables. The role stays. Locks: as
+ * tenant_role(), where it is trusted. 42704 no such role, 42501 where it is
+ * trusted and the caller may not say whom to trust.
  */
 Datum
 rowkeeper_service_off(PG_FUNCTION_ARGS)
 {
 	Call		call = {.fcinfo = fcinfo};
+	bool		was_trusted;
 
 	rk_steps_begin(fcinfo);
 	if (PG_ARGISNULL(0))
 		return (Datum) 0;
 	call.role = NameStr(*PG_GETARG_NAME(0));
-	(void) get_role_oid(call.role, false);
-	run_all(&call, everything_of);
+	was_trusted = rk_tenant_trust_take(fcinfo, get_role_oid(call.role, false));
+	take_everything(&call);
+	if (was_trusted)
+		rk_tenant_bypass_follow(fcinfo);
 	return (Datum) 0;
 }
 
@@ -486,7 +553,8 @@ quoted_names(const List *names)
 static void
 ensure_columns(FunctionCallInfo fcinfo, Oid relid, const char *role, const char *privilege, List *wanted)
 {
-	List	   *had = granted_columns(relid, get_role_oid(role, false), privilege);
+	Oid			grantee = get_role_oid(role, false);
+	List	   *had = granted_columns(relid, grantee, privilege);
 
 	if (equal_names(had, wanted))
 		return;
@@ -496,11 +564,15 @@ ensure_columns(FunctionCallInfo fcinfo, Oid relid, const char *role, const char 
 	if (wanted != NIL)
 		rk_run_step(fcinfo, GetUserId(),
 					psprintf("GRANT %s (%s) ON %s TO %s", privilege, quoted_names(wanted), rk_relation_name(relid), quote_identifier(role)));
+	had = granted_columns(relid, grantee, privilege);
+	if (!equal_names(had, wanted))
+		refuse_others_grants(role, psprintf("REVOKE %s (%s) ON %s FROM %s", privilege, quoted_names(had),
+											rk_relation_name(relid), quote_identifier(role)));
 }
 
-/* A right on the table beside rights on columns would make these mean nothing. */
-static void
-revoke_table_rights(FunctionCallInfo fcinfo, Oid relid, const char *role)
+/* REVOKE of the rights on the table beside which rights on columns mean nothing, or NULL. */
+static char *
+revoke_of_table_rights(Oid relid, const char *role)
 {
 	Oid			types[2] = {OIDOID, OIDOID};
 	Datum		values[2] = {ObjectIdGetDatum(relid), ObjectIdGetDatum(get_role_oid(role, false))};
@@ -510,10 +582,20 @@ revoke_table_rights(FunctionCallInfo fcinfo, Oid relid, const char *role)
 								  " WHERE c.oid = $1 AND a.grantee = $2 AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE')",
 								  2, types, values, NULL, &isnull);
 
-	if (!isnull)
-		rk_run_step(fcinfo, GetUserId(),
-					psprintf("REVOKE %s ON %s FROM %s", TextDatumGetCString(rights), rk_relation_name(relid),
-							 quote_identifier(role)));
+	return isnull ? NULL : psprintf("REVOKE %s ON %s FROM %s", TextDatumGetCString(rights),
+									rk_relation_name(relid), quote_identifier(role));
+}
+
+static void
+revoke_table_rights(FunctionCallInfo fcinfo, Oid relid, const char *role)
+{
+	char	   *step = revoke_of_table_rights(relid, role);
+
+	if (step == NULL)
+		return;
+	rk_run_step(fcinfo, GetUserId(), step);
+	if (revoke_of_table_rights(relid, role) != NULL)
+		refuse_others_grants(role, step);
 }
 
 /*
@@ -521,7 +603,8 @@ revoke_table_rights(FunctionCallInfo fcinfo, Oid relid, const char *role)
  * name[]) returns SETOF text: the role may read and write these columns of a
  * table and no others; what it had on the whole table goes, but for DELETE.
  * RETURNING and ON CONFLICT need the right to read what they name. service_role()
- * leaves such a table alone. 42703 no such column, 42704 no such role.
+ * leaves such a table alone. 42703 no such column, 42704 no such role, 55000
+ * where it would keep what another role than the owner granted.
  */
 Datum
 rowkeeper_service_columns(PG_FUNCTION_ARGS)

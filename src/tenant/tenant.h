@@ -39,6 +39,7 @@ typedef struct RkStanding
 {
 	LocalTransactionId transaction; /* of which this holds; invalid: of none */
 	bool		bypassing;
+	Oid			passing;		/* the role last found to be trusted with that */
 	const RkClaim *tenant;		/* NULL: none */
 	const RkClaim *user;
 } RkStanding;
@@ -61,8 +62,12 @@ extern Size rk_claim_size(const char *value);
 extern void rk_claim_fill(RkClaim *claim, const char *value);
 extern void rk_claim_check_lasting(const char *what);
 extern void rk_tenant_bypass_begin(const char *reason);
+extern bool rk_tenant_may_pass(void);
 extern bool rk_tenant_strict;
 RK_NORETURN extern void rk_claim_missing(const char *what, const char *setter);
+
+/* trust.c */
+extern bool rk_tenant_is_trusted_with_bypass(Oid role);
 
 /* token.c: signed tokens */
 extern void rk_token_init(void);

@@ -26,6 +26,7 @@
 #include "utils/rel.h"
 
 #define MIN_SECRET_LENGTH 32	/* RFC 7518: as long as the hash */
+#define MAX_SECRET_LENGTH 1024	/* no TOAST, which has no row security */
 
 enum
 {
@@ -206,8 +207,8 @@ check_named(FunctionCallInfo fcinfo, int argument, const char *name)
  * rowkeeper.tenant_key_add(kid text, secret bytea, not_before timestamptz,
  * not_after timestamptz, tenant_claim text, user_claim text, audience text)
  * returns text, the kid: a key that tokens may be signed with. Superusers
- * only. Locks: ROW EXCLUSIVE on the table of keys. 22023 for a secret shorter
- * than 32 bytes or an empty name; 23505 for a kid there is already.
+ * only. Locks: ROW EXCLUSIVE on the table of keys. 22023 for a secret of less
+ * than 32 or more than 1024 bytes or an empty name; 23505 for a kid there is already.
  */
 Datum
 rowkeeper_tenant_key_add(PG_FUNCTION_ARGS)
@@ -225,6 +226,10 @@ rowkeeper_tenant_key_add(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the secret of a key must have at least %d bytes", MIN_SECRET_LENGTH),
 				 errhint("For example gen_random_bytes(32) of pgcrypto.")));
+	if (VARSIZE_ANY_EXHDR(PG_GETARG_BYTEA_PP(1)) > MAX_SECRET_LENGTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the secret of a key must have at most %d bytes", MAX_SECRET_LENGTH)));
 	for (int i = 0; i < KEY_COLUMNS; i++)
 	{
 		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);

@@ -12,6 +12,8 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/value.h"
+#include "parser/parse_func.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -55,9 +57,22 @@ count_granted(Oid role, const Trust *trust, bool *all)
 	return missing % 1000 - missing / 1000;
 }
 
+/* Whether a role may bypass, itself or as a member of one that may. */
+bool
+rk_tenant_is_trusted_with_bypass(Oid role)
+{
+	Oid			types[1] = {TEXTOID};
+	Oid			function = LookupFuncName(list_make2(makeString("rowkeeper"), makeString("tenant_bypass")),
+										  1, types, true);
+
+	return OidIsValid(function) &&
+		DatumGetBool(DirectFunctionCall3(has_function_privilege_id_id, ObjectIdGetDatum(role),
+										 ObjectIdGetDatum(function), CStringGetTextDatum("EXECUTE")));
+}
+
 /* The policies name the roles that may bypass: on every table, a step each. */
-static void
-follow_bypass_roles(FunctionCallInfo fcinfo)
+void
+rk_tenant_bypass_follow(FunctionCallInfo fcinfo)
 {
 	ListCell   *root;
 
@@ -95,15 +110,31 @@ give(FunctionCallInfo fcinfo, Oid role, const Trust *trust)
 }
 
 static void
-take_all(FunctionCallInfo fcinfo, Oid role)
+check_may_trust(void)
 {
+	if (!has_privs_of_role(GetUserId(), rk_extension_owner()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("only the owner of the extension may say whom to trust")));
+}
+
+/* Take away what a role is trusted with; whether that is anything. */
+bool
+rk_tenant_trust_take(FunctionCallInfo fcinfo, Oid role)
+{
+	bool		found = false;
 	bool		all;
 
 	for (int i = 0; i < lengthof(trusts); i++)
 		if (count_granted(role, &trusts[i], &all) > 0)
+		{
+			check_may_trust();
+			found = true;
 			rk_run_step(fcinfo, rk_extension_owner(),
 						psprintf("REVOKE EXECUTE ON FUNCTION %s FROM %s CASCADE", trusts[i].functions,
 								 quote_identifier(GetUserNameFromId(role, false))));
+		}
+	return found;
 }
 
 static const Trust *
@@ -135,17 +166,14 @@ rowkeeper_tenant_role(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("role and trust must not be null")));
-	if (!has_privs_of_role(GetUserId(), rk_extension_owner()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("only the owner of the extension may say whom to trust")));
+	check_may_trust();
 	role = get_role_oid(NameStr(*PG_GETARG_NAME(0)), false);
 	trust = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	if (strcmp(trust, "none") == 0)
-		take_all(fcinfo, role);
+		(void) rk_tenant_trust_take(fcinfo, role);
 	else
 		give(fcinfo, role, find_trust(trust));
-	follow_bypass_roles(fcinfo);
+	rk_tenant_bypass_follow(fcinfo);
 	return (Datum) 0;
 }
 

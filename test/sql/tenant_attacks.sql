@@ -435,6 +435,18 @@ SET ROLE attacks_reader;
 SELECT * FROM attacks.orders;
 SELECT * FROM rowkeeper._token_key;
 SELECT count(*) FROM pg_stats WHERE schemaname = 'rowkeeper' AND tablename = '_token_key';
+RESET ROLE;
+BEGIN;
+SELECT string_agg(md5(i::text), '') AS long FROM generate_series(1, 31) i \gset
+SELECT rowkeeper.tenant_key_add('stored', convert_to(:'long' || repeat('s', 32), 'UTF8'), tenant_claim => :'long', user_claim => :'long');
+ANALYZE rowkeeper._token_key;
+SELECT reltoastrelid::regclass AS toast FROM pg_class WHERE oid = 'rowkeeper._token_key'::regclass \gset
+SET LOCAL ROLE attacks_reader;
+SELECT count(*) FROM :toast WHERE position('ssss' IN chunk_data) > 0;
+SELECT count(*) FROM pg_statistic WHERE starelid = 'rowkeeper._token_key'::regclass AND staattnum = 2;
+ROLLBACK;
+-- but TOAST tables and statistics of others: so he is not held to it
+SELECT rowkeeper.tenant_assert('attacks_reader');
 SET ROLE attacks_eve;
 SELECT * FROM rowkeeper._token_key;
 

@@ -110,6 +110,10 @@ SELECT rowkeeper.tenant_assert('tenant_doctor_free');
 GRANT tenant_doctor_free TO tenant_doctor_app;
 SELECT rowkeeper.tenant_assert('tenant_doctor_app');
 SELECT rowkeeper.tenant_assert('nobody');
+CREATE ROLE tenant_doctor_reader LOGIN IN ROLE pg_read_all_data;
+SELECT check_name, level, object, detail, remedy FROM rowkeeper.doctor(NULL, 'tenant') WHERE object = 'tenant_doctor_reader';
+SELECT rowkeeper._tenant_escape('tenant_doctor_reader'::regrole);
+DROP ROLE tenant_doctor_reader;
 REVOKE tenant_doctor_free FROM tenant_doctor_app;
 -- what makes a role such a one: server files, a copy of the server, before 16 CREATEROLE
 GRANT pg_read_server_files TO tenant_doctor_app;

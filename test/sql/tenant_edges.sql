@@ -145,7 +145,7 @@ SELECT step FROM rowkeeper.service_role('tenant_edges_svc', 'own', 'tenant_edges
 SELECT rowkeeper.service_role('tenant_edges_svc', 'own', 'tenant_edges_own');
 SET ROLE tenant_edges_owner;
 CREATE TABLE later (tenant_id int);
--- a trigger of that name is no isolation
+-- a trigger of that name would be no isolation, and is refused
 CREATE FUNCTION noop() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 CREATE TRIGGER rowkeeper_tenant BEFORE TRUNCATE ON later EXECUTE FUNCTION noop();
 RESET ROLE;

@@ -92,8 +92,42 @@ RESET ROLE;
 CREATE TABLE others (tenant_id int);
 SET ROLE tenant_fk_owner;
 SELECT rowkeeper.tenant_fk('big', 'others');
+-- MATCH FULL of several columns would be less
+CREATE TABLE pairs (a int, b int, tenant_id int NOT NULL, PRIMARY KEY (a, b));
+CREATE TABLE full_pairs (tenant_id int NOT NULL, a int, b int, FOREIGN KEY (a, b) REFERENCES pairs MATCH FULL);
+SELECT count(*) FROM rowkeeper.tenant('pairs');
+SELECT count(*) FROM rowkeeper.tenant('full_pairs');
+\set VERBOSITY default
+SELECT rowkeeper.tenant_fk('full_pairs', 'pairs');
+-- rows without a tenant: nothing would check them
+CREATE TABLE shared (id int PRIMARY KEY, tenant_id int);
+CREATE TABLE of_shared (tenant_id int NOT NULL, id int REFERENCES shared, big int REFERENCES big);
+SELECT count(*) FROM rowkeeper.tenant('shared', shared => true);
+SELECT count(*) FROM rowkeeper.tenant('of_shared');
+SELECT rowkeeper.tenant_fk('of_shared', 'shared');
+SELECT count(*) FROM rowkeeper.tenant('of_shared', shared => true);
+SELECT rowkeeper.tenant_fk('of_shared', 'big');
+SELECT object, detail, remedy FROM rowkeeper.doctor('tenant_fk', 'tenant') WHERE check_name = 'foreign_key' AND object ~ 'shared' ORDER BY detail;
+-- two owners: each sees of the other's table what a tenant sees
 RESET ROLE;
+CREATE ROLE tenant_fk_other;
+CREATE TABLE of_other (tenant_id int NOT NULL, big int REFERENCES big);
+INSERT INTO of_other VALUES (2, 1);
+ALTER TABLE of_other OWNER TO tenant_fk_other;
+GRANT ALL ON SCHEMA tenant_fk TO tenant_fk_other;
+GRANT SELECT, REFERENCES ON big TO tenant_fk_other;
+SELECT count(*) FROM rowkeeper.tenant('of_other');
+SELECT rowkeeper.tenant_fk('of_other', 'big');
+\set VERBOSITY terse
+GRANT tenant_fk_other TO tenant_fk_owner;
+SELECT rowkeeper.tenant_fk('of_other', 'big');
+REVOKE tenant_fk_other FROM tenant_fk_owner;
+GRANT tenant_fk_owner TO tenant_fk_other;
+SELECT rowkeeper.tenant_fk('of_other', 'big');
+UPDATE of_other SET tenant_id = 1;
+SELECT rowkeeper.tenant_fk('of_other', 'big');
 SET client_min_messages = warning;
 DROP SCHEMA tenant_fk CASCADE;
+DROP ROLE tenant_fk_other;
 SELECT count(*) FROM rowkeeper.tenant_role('tenant_fk_owner', 'none');
 DROP ROLE tenant_fk_owner;

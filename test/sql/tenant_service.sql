@@ -74,6 +74,46 @@ SELECT rowkeeper.service_off('tenant_service_app');
 SELECT rowkeeper.service_off('tenant_service_two');
 SELECT rowkeeper.service_off(NULL);
 :rights
+-- trust, routines, types, default privileges of all schemas, and what others granted
+CREATE ROLE tenant_service_more;
+CREATE ROLE tenant_service_giver;
+SELECT count(*) FROM rowkeeper.tenant_role('tenant_service_more', 'bypass');
+SELECT count(*) FROM rowkeeper.tenant_role('tenant_service_more', 'set');
+CREATE FUNCTION one(int) RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE TYPE kind AS ENUM ('a');
+GRANT EXECUTE ON FUNCTION one(int) TO tenant_service_more;
+GRANT USAGE ON TYPE kind TO tenant_service_more;
+ALTER DEFAULT PRIVILEGES FOR ROLE tenant_service_owner GRANT EXECUTE ON ROUTINES TO tenant_service_more;
+SET ROLE tenant_service_owner;
+GRANT USAGE ON SCHEMA tenant_service TO tenant_service_giver;
+GRANT SELECT, INSERT ON orders, seen TO tenant_service_giver WITH GRANT OPTION;
+SET ROLE tenant_service_giver;
+GRANT INSERT ON orders TO tenant_service_more;
+GRANT SELECT (id) ON seen TO tenant_service_more;
+RESET ROLE;
+GRANT SELECT ON later TO tenant_service_more;
+-- exactly the rights of the level, or none
+SELECT rowkeeper.service_role('tenant_service_more', 'read', tables => '{later}');
+\set VERBOSITY default
+SELECT rowkeeper.service_role('tenant_service_more', 'read', tables => '{orders}');
+\set VERBOSITY terse
+SELECT rowkeeper.service_columns('tenant_service_more', 'orders', '{id}', '{}');
+SELECT rowkeeper.service_columns('tenant_service_more', 'seen', '{}', '{}');
+-- who may not act as who granted it, or not say whom to trust
+CREATE ROLE tenant_service_half IN ROLE tenant_service_owner;
+SET ROLE tenant_service_half;
+SELECT rowkeeper.service_off('tenant_service_more');
+RESET ROLE;
+SELECT rowkeeper.service_off('tenant_service_more');
+SELECT rowkeeper.service_off('tenant_service_more');
+SELECT has_function_privilege('tenant_service_more', 'rowkeeper.tenant_bypass(text)', 'EXECUTE'), has_table_privilege('tenant_service_more', 'orders', 'INSERT');
+SELECT count(*) FROM pg_policy WHERE 'tenant_service_more'::regrole = ANY (polroles);
+SET ROLE tenant_service_giver;
+GRANT INSERT ON orders TO tenant_service_more;
+SET ROLE tenant_service_half;
+SELECT rowkeeper.service_off('tenant_service_more');
+RESET ROLE;
+SELECT rowkeeper.service_off('tenant_service_more');
 -- refused
 SELECT rowkeeper.service_role('tenant_service_app', 'everything', 'tenant_service');
 SELECT rowkeeper.service_role('tenant_service_app', 'read');
@@ -82,10 +122,18 @@ SELECT rowkeeper.service_role(NULL, 'read', 'tenant_service');
 SELECT rowkeeper.service_off('nobody');
 CREATE ROLE tenant_service_super SUPERUSER;
 SELECT rowkeeper.service_role('tenant_service_super', 'read', 'tenant_service');
+-- an attribute of its own, a membership
+\set VERBOSITY default
+CREATE ROLE tenant_service_copier LOGIN REPLICATION;
+SELECT rowkeeper.service_role('tenant_service_copier', 'read', 'tenant_service');
+ALTER ROLE tenant_service_copier NOREPLICATION;
+GRANT pg_read_all_data TO tenant_service_copier;
+SELECT rowkeeper.service_role('tenant_service_copier', 'read', 'tenant_service');
+\set VERBOSITY terse
 SET ROLE tenant_service_app;
 SELECT rowkeeper.service_role('tenant_service_new', 'read', 'tenant_service');
 RESET ROLE;
 DROP SCHEMA tenant_service CASCADE;
-DROP ROLE tenant_service_super, tenant_service_app, tenant_service_two;
+DROP ROLE tenant_service_super, tenant_service_copier, tenant_service_app, tenant_service_two, tenant_service_half, tenant_service_more, tenant_service_giver;
 DROP OWNED BY tenant_service_owner;
 DROP ROLE tenant_service_owner;

@@ -23,6 +23,7 @@ SELECT rowkeeper.tenant_sign('7', 'joe', '1 min');
 SELECT rowkeeper.tenant_key_add('k1', repeat('s', 32)::bytea);
 SELECT rowkeeper.tenant_key_add('k1', repeat('s', 32)::bytea);
 SELECT rowkeeper.tenant_key_add('short', repeat('s', 31)::bytea);
+SELECT rowkeeper.tenant_key_add('long', repeat('s', 1025)::bytea);
 SELECT rowkeeper.tenant_key_add('', repeat('s', 32)::bytea);
 SELECT rowkeeper.tenant_key_add(NULL, repeat('s', 32)::bytea);
 SELECT rowkeeper.tenant_key_drop('gone');
