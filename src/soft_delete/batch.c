@@ -292,7 +292,7 @@ rk_batch_note(int64 batch, Oid root, int64 rows, const char *actor)
 /*
  * rowkeeper._soft_delete_batches() returns the batches of which rows can be
  * brought back: of tables that the caller may read whole (SELECT, and no row
- * security that hides rows from him) or owns; all for members of the
+ * security that hides rows from him) or owns (and then acts for no tenant); all for members of the
  * extension's owner. No rows before the first soft_delete().
  */
 Datum
@@ -300,7 +300,7 @@ rowkeeper_soft_delete_batches(PG_FUNCTION_ARGS)
 {
 	static const char query[] =
 		"SELECT b.batch, min(b.deleted_at), (array_agg(b.actor ORDER BY b.rows < 0))[1],"
-		" coalesce(n.nspname, b.table_schema), coalesce(c.relname, b.table_name), sum(b.rows)::bigint"
+		" coalesce(n.nspname, b.table_schema), coalesce(c.relname, b.table_name), sum(b.rows)::bigint, b.relation::oid"
 		" FROM " RK_TRASH_SCHEMA ".batches b"
 		" LEFT JOIN pg_class c ON c.oid = b.relation LEFT JOIN pg_namespace n ON n.oid = c.relnamespace"
 		" WHERE $2 OR (c.oid IS NOT NULL AND (pg_has_role($1, c.relowner, 'USAGE')"
@@ -322,16 +322,19 @@ rowkeeper_soft_delete_batches(PG_FUNCTION_ARGS)
 	SPI_connect();
 	if (SPI_execute_with_args(query, 2, types, args, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the batches");
+	rk_identity_restore(&saved);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		Datum		values[6];
-		bool		nulls[6];
+		Datum		values[7];
+		bool		nulls[7];
 
 		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, nulls);
+		if (!nulls[6] && get_rel_name(DatumGetObjectId(values[6])) != NULL &&
+			rk_is_held_by_claim(DatumGetObjectId(values[6])))
+			continue;			/* of all tenants */
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	SPI_finish();
-	rk_identity_restore(&saved);
 	return (Datum) 0;
 }
 

@@ -11,17 +11,12 @@
  */
 #include "soft_delete/soft_delete.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_constraint.h"
-#include "catalog/pg_trigger.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -212,37 +207,18 @@ schema_altered(const RkDdlCommand *command)
  * triggers (and a superuser, in a restore) is seen to here.
  */
 static void
-trigger_created(const RkDdlCommand *command)
+trigger_created(const RkNewTrigger *trigger)
 {
-	Relation	catalog;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
 	/* not only CREATE TRIGGER creates them: CREATE SCHEMA does, too */
-	if (superuser() || strcmp(command->tag, "ALTER TRIGGER") == 0)
+	if (superuser() || strcmp(trigger->tag, "ALTER TRIGGER") == 0)
 		return;
-	catalog = table_open(TriggerRelationId, AccessShareLock);
-	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(command->relid));
-	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
-		char	   *schema = get_namespace_name(get_func_namespace(trigger->tgfoid));
-		char	   *function = get_func_name(trigger->tgfoid);
-
-		if (strcmp(schema, "rowkeeper") == 0 &&
-			strncmp(function, "_soft_delete", strlen("_soft_delete")) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("trigger \"%s\" of %s calls a function that is reserved for rowkeeper",
-							NameStr(trigger->tgname), rk_relation_name(trigger->tgrelid)),
-					 errhint("rowkeeper.soft_delete() creates such triggers.")));
-	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
+	if (trigger->function != NULL &&
+		strncmp(trigger->function, "_soft_delete", strlen("_soft_delete")) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("trigger \"%s\" of %s calls a function that is reserved for rowkeeper",
+						trigger->name, rk_relation_name(trigger->relid)),
+				 errhint("rowkeeper.soft_delete() creates such triggers.")));
 }
 
 void

@@ -6,7 +6,8 @@
  * stays so until the transaction ends, and two that want the same row wait
  * for each other here. What is read here is read as the owner of the store
  * and past row security; what is done with it (restore.c) is done as the
- * caller.
+ * caller. Rows that policies hide from him are not found (core/isolation.c
+ * says of whom that is true).
  */
 #include "soft_delete/deleted.h"
 
@@ -15,6 +16,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -25,7 +27,7 @@
 #define CHUNK 10000				/* rows whose keys are looked for at a time */
 
 RkDeletedSet *
-rk_deleted_set_create(void)
+rk_deleted_set_create(RkHolding holding)
 {
 	RkDeletedSet *set = palloc0(sizeof(RkDeletedSet));
 	HASHCTL		control = {
@@ -34,10 +36,26 @@ rk_deleted_set_create(void)
 		.hcxt = CurrentMemoryContext
 	};
 
+	set->holding = holding;
 	set->context = CurrentMemoryContext;
 	set->places = hash_create("rowkeeper deleted rows", 64, &control,
 							  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	return set;
+}
+
+static bool
+is_held(const RkDeletedSet *set, Oid root)
+{
+	switch (set->holding)
+	{
+		case RK_HOLDS_CALLER:
+			return rk_is_held(root);
+		case RK_HOLDS_CLAIMS:
+			return rk_is_held_by_claim(root);
+		case RK_HOLDS_NOBODY:
+			break;
+	}
+	return false;
 }
 
 /* Where the deleted rows of a table are; NULL: it has no soft delete. */
@@ -73,6 +91,9 @@ rk_deleted_store(RkDeletedSet *set, Oid root)
 				 errhint("SELECT rowkeeper.soft_delete(%s) makes it again.",
 						 quote_literal_cstr(rk_relation_name(root)))));
 	store->owner = rk_relation_owner(store->relid);
+	store->held = is_held(set, root);
+	store->by_key = store->held &&
+		pg_class_aclcheck(store->relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK;
 	store->rel = rk_relation_name(store->relid);
 	store->batch = store->trash ? "_batch" : pstrdup(quote_identifier(options->batch));
 	store->deleted_at = store->trash ? "_deleted_at" : pstrdup(quote_identifier(options->deleted_at));
@@ -173,6 +194,93 @@ add_row(RkDeletedSet *set, RkStore *store, HeapTuple tuple, TupleDesc desc, bool
 	return row;
 }
 
+/* Say of rows which of them their policies show the caller, who asks with his own search_path. */
+static void
+find_visible_places(const RkStore *store, List *rows, bool *visible)
+{
+	Oid			types[2] = {OIDARRAYOID, TIDARRAYOID};
+	Datum		values[2];
+
+	rk_deleted_places(rows, &values[0], &values[1]);
+	if (SPI_execute_with_args(psprintf("SELECT k.n FROM unnest($1, $2) WITH ORDINALITY AS k (t, i, n)"
+									   " JOIN %s x ON x.ctid OPERATOR(pg_catalog.=) k.i"
+									   " AND x.tableoid OPERATOR(pg_catalog.=) k.t", store->rel),
+							  2, types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read deleted rows");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		visible[DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)) - 1] = true;
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/*
+ * The same of who may read columns only, and so not where a row is: whether he
+ * sees any of its key.
+ */
+static bool
+is_key_visible(const RkStore *store, RkDeletedRow *row)
+{
+	Oid			types[INDEX_MAX_KEYS] = {OIDARRAYOID, TIDARRAYOID};
+	Datum		values[INDEX_MAX_KEYS];
+	StringInfoData sql;
+	RkIdentity	saved;
+	bool		visible;
+
+	initStringInfo(&sql);
+	for (int i = 0; i < store->key->count; i++)
+		appendStringInfo(&sql, "%sformat('%%s', %s)", i > 0 ? ", " : "SELECT ",
+						 rk_deleted_column(store, "x", store->key->names[i]));
+	appendStringInfo(&sql, " FROM unnest($1, $2) AS k (t, i) JOIN %s x ON x.ctid = k.i AND x.tableoid = k.t", store->rel);
+	rk_deleted_places(list_make1(row), &values[0], &values[1]);
+	rk_identity_assume(&saved, store->owner, store->owner != GetUserId());
+	if (SPI_execute_with_args(sql.data, 2, types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the key of a deleted row");
+	rk_identity_restore(&saved);
+	if (SPI_processed != 1)
+		return false;
+	for (int i = 0; i < store->key->count; i++)
+	{
+		types[i] = TEXTOID;
+		values[i] = CStringGetTextDatum(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	if (SPI_execute_with_args(psprintf("SELECT 1 FROM %s x WHERE %s LIMIT 1", store->rel,
+									   rk_deleted_key_condition(store, "x")),
+							  store->key->count, types, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read deleted rows");
+	visible = SPI_processed > 0;
+	SPI_freetuptable(SPI_tuptable);
+	return visible;
+}
+
+/* Of these rows of a store those that the caller sees; the others leave the set. Within SPI. */
+static List *
+keep_visible(RkDeletedSet *set, const RkStore *store, List *rows)
+{
+	List	   *kept = NIL;
+	bool	   *visible = palloc0(list_length(rows) * sizeof(bool));
+	ListCell   *lc;
+
+	if (!store->by_key)
+		find_visible_places(store, rows, visible);
+	else
+		foreach(lc, rows)
+			visible[foreach_current_index(lc)] = is_key_visible(store, lfirst(lc));
+	foreach(lc, rows)
+	{
+		RkDeletedRow *row = lfirst(lc);
+
+		if (visible[foreach_current_index(lc)])
+			kept = lappend(kept, row);
+		else
+			(void) hash_search(set->places, &row->place, HASH_REMOVE, NULL);
+	}
+	return kept;
+}
+
 /*
  * Add the rows that a query of the store finds and locks (tableoid, ctid and
  * batch); returns those that are new. Within SPI.
@@ -183,6 +291,7 @@ rk_deleted_collect(RkDeletedSet *set, RkStore *store, const char *sql, int nargs
 {
 	List	   *rows = NIL;
 	RkIdentity	saved;
+	MemoryContext old;
 
 	rk_identity_assume(&saved, store->owner, store->owner != GetUserId());
 	if (SPI_execute_with_args(sql, nargs, types, values, NULL, false, 0) != SPI_OK_SELECT)
@@ -194,19 +303,19 @@ rk_deleted_collect(RkDeletedSet *set, RkStore *store, const char *sql, int nargs
 				 errmsg("column %s of %s is of type %s, not %s", store->batch, store->rel,
 						format_type_be(SPI_gettypeid(SPI_tuptable->tupdesc, 3)),
 						format_type_be(INT8OID))));
+	old = MemoryContextSwitchTo(set->context);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		RkDeletedRow *row = add_row(set, store, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, child);
-		MemoryContext old = MemoryContextSwitchTo(set->context);
 
 		if (row != NULL)
-		{
 			rows = lappend(rows, row);
-			store->rows = lappend(store->rows, row);
-		}
-		MemoryContextSwitchTo(old);
 	}
 	SPI_freetuptable(SPI_tuptable);
+	if (store->held && rows != NIL)
+		rows = keep_visible(set, store, rows);
+	store->rows = list_concat(store->rows, rows);
+	MemoryContextSwitchTo(old);
 	return rows;
 }
 

@@ -26,6 +26,9 @@ typedef struct RkStore
 	RkRowKey   *key;
 	List	   *rows;			/* of RkDeletedRow */
 	List	   *plans;			/* restore.c's */
+	bool		held;			/* what policies hide from the caller is not
+								 * there for him */
+	bool		by_key;			/* and he may read columns only */
 	bool		key_shown;		/* restore.c: whoever asks may read all keys */
 	bool		placed;			/* while stores are put in order */
 } RkStore;
@@ -45,16 +48,25 @@ typedef struct RkDeletedRow
 	bool		child;			/* its parent is in the set */
 } RkDeletedRow;
 
+/* Whom row security holds in what is found. */
+typedef enum RkHolding
+{
+	RK_HOLDS_NOBODY,
+	RK_HOLDS_CLAIMS,			/* an owner who acts for a tenant */
+	RK_HOLDS_CALLER
+} RkHolding;
+
 /* Rows, each once, with the stores that they are in. */
 typedef struct RkDeletedSet
 {
+	RkHolding	holding;
 	List	   *stores;
 	HTAB	   *places;
 	MemoryContext context;
 	bool		(*may_lock) (const RkStore *store); /* NULL: whoever asks may */
 } RkDeletedSet;
 
-extern RkDeletedSet *rk_deleted_set_create(void);
+extern RkDeletedSet *rk_deleted_set_create(RkHolding holding);
 extern RkStore *rk_deleted_store(RkDeletedSet *set, Oid root);
 extern RkStore *rk_deleted_open_store(RkDeletedSet *set, Oid root);
 extern char *rk_deleted_condition(const RkStore *store, const char *alias);

@@ -32,6 +32,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
@@ -297,6 +298,38 @@ run_action(const ChildAction *action, Datum *values, char *nulls)
 	return SPI_processed;
 }
 
+/* Whether rows of a table have triggers that are not the extension's; of partitions perhaps. */
+static bool
+has_users_triggers(Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	const TriggerDesc *triggers = rel->trigdesc;
+	Oid			ours = get_namespace_oid("rowkeeper", true);
+	bool		found = rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+		found |= !triggers->triggers[i].tgisinternal &&
+			get_func_namespace(triggers->triggers[i].tgfoid) != ours;
+	table_close(rel, NoLock);
+	return found;
+}
+
+/*
+ * Triggers of children run past a row security that their owner has forced on
+ * himself: what they plan is forgotten when the statement ends.
+ */
+static void
+watch_plans(Oid child)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(child));
+	bool		forced = HeapTupleIsValid(tuple) && ((Form_pg_class) GETSTRUCT(tuple))->relforcerowsecurity;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	if (forced && has_users_triggers(child))
+		rk_plans_at_risk();
+}
+
 /*
  * As the child's owner, past row security, as foreign keys do. The statement
  * is prepared as he, too: its policies are added, or left out, there.
@@ -318,6 +351,7 @@ follow_link(const RkLink *link, const RkSoftDeleteOptions *parent, Relation rel,
 	SetUserIdAndSecContext(rk_relation_owner(link->child),
 						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
 	action = action_of(link, parent);
+	watch_plans(link->child);
 	if (fill_arguments(action, link, rel, row, at, batch, values, nulls) >= 0)
 	{
 		batch_before = rk_batch_enter(batch);

@@ -370,7 +370,7 @@ purge_chunk(void *arg)
 	List	   *rows;
 
 	SPI_connect();
-	set = rk_deleted_set_create();
+	set = rk_deleted_set_create(RK_HOLDS_NOBODY);
 	store = rk_deleted_open_store(set, purge->root);
 	rows = find_chunk(purge, set, store);
 	purge->found = list_length(rows);
@@ -436,7 +436,7 @@ parse_interval(const char *text)
 static int64
 begin_purge(Purge *purge, Oid root, Interval *older_than, int batch_size)
 {
-	RkDeletedSet *set = rk_deleted_set_create();
+	RkDeletedSet *set = rk_deleted_set_create(RK_HOLDS_NOBODY);
 	RkStore    *store = rk_deleted_open_store(set, root);
 	Oid			types[1] = {TIMESTAMPTZOID};
 	Datum		values[1];
@@ -485,6 +485,17 @@ check_non_atomic(FunctionCallInfo fcinfo)
 			 errhint("CALL rowkeeper.soft_delete_purge() by itself, outside of BEGIN and not from a function.")));
 }
 
+/* What is old enough of all tenants is not for one of them to remove. */
+static void
+check_acts_for_nobody(Oid root)
+{
+	if (rk_is_held_by_claim(root))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot purge %s while the transaction acts for a tenant", rk_relation_name(root)),
+				 errhint("Purging is of the rows of all tenants: call it in a transaction without a claim.")));
+}
+
 typedef struct NextChunk
 {
 	Purge	   *purge;
@@ -506,7 +517,7 @@ purge_next_chunk(void *arg)
  * Removes for good what was deleted longer ago than older_than (NULL: the
  * table's "keep"), so many rows a transaction. Locks: the rows FOR UPDATE, those
  * of others are passed over; ROW EXCLUSIVE on the table or its trash until
- * each commit. The caller must own the table. Errors: 25001 in a transaction
+ * each commit. The caller must own the table, and act for no tenant. Errors: 25001 in a transaction
  * block, 42501, 55000 no soft delete, 22023 no time, or a batch size below 1.
  */
 Datum
@@ -521,6 +532,7 @@ rowkeeper_soft_delete_purge(PG_FUNCTION_ARGS)
 	check_non_atomic(fcinfo);
 	root = rk_root_of(rk_target_argument(fcinfo));
 	rk_check_owner(root);
+	check_acts_for_nobody(root);
 	if (batch_size < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("batch_size must be at least 1")));
@@ -607,7 +619,7 @@ static void
 begin_kept(KeepRun *keep, Oid root, const char *kept_for)
 {
 	Purge	   *purge = &keep->purge;
-	RkStore    *store = rk_deleted_open_store(rk_deleted_set_create(), root);
+	RkStore    *store = rk_deleted_open_store(rk_deleted_set_create(RK_HOLDS_NOBODY), root);
 	MemoryContext old;
 
 	memset(purge, 0, sizeof(Purge));
@@ -716,8 +728,9 @@ remove_live_row(const RkStore *store, Oid *types, Datum *values)
 						 rk_trash_type_sql(store->key->types[i]));
 	appendStringInfoString(&sql, " FOR UPDATE");
 	live.rows = NIL;
-	return list_length(delete_rows(store->root, store->owner, rk_relation_name(store->root),
-								   rk_deleted_collect(rk_deleted_set_create(), &live, sql.data,
+	live.rel = rk_relation_name(store->root);
+	return list_length(delete_rows(store->root, store->owner, live.rel,
+								   rk_deleted_collect(rk_deleted_set_create(RK_HOLDS_CLAIMS), &live, sql.data,
 													  store->key->count, types, values, false)));
 }
 
@@ -746,7 +759,8 @@ remove_kept_rows(RkDeletedSet *set, RkStore *store, Oid *types, Datum *values)
  * rowkeeper.soft_delete_hard(target regclass, VARIADIC key "any" | text[])
  * returns bigint: how many rows were removed for good: the live row with this
  * key, deleted ones, and what the latter took with them. What the server itself
- * deletes by foreign keys is not counted. The caller must own the table; where
+ * deletes by foreign keys is not counted. The caller must own the table (in a
+ * transaction that acts for a tenant it is that tenant's rows that there are); where
  * he is not its owner himself, constraints are immediate from here to the
  * transaction's end. Errors:
  * P0002 no such row, 42501, 22023 a wrong key, 55000 no soft delete, 23503 rows
@@ -766,7 +780,7 @@ rowkeeper_soft_delete_hard(PG_FUNCTION_ARGS)
 	root = rk_root_of(rk_target_argument(fcinfo));
 	rk_check_owner(root);
 	SPI_connect();
-	set = rk_deleted_set_create();
+	set = rk_deleted_set_create(RK_HOLDS_CLAIMS);
 	store = rk_deleted_open_store(set, root);
 	texts = rk_row_key_of_arguments(store->key, fcinfo, 1);
 	for (int i = 0; i < store->key->count; i++)

@@ -284,7 +284,7 @@ check_may_restore(const RkStore *store)
 static RkDeletedSet *
 create_set(void)
 {
-	RkDeletedSet *set = rk_deleted_set_create();
+	RkDeletedSet *set = rk_deleted_set_create(RK_HOLDS_CALLER);
 
 	set->may_lock = may_restore;
 	return set;
@@ -589,15 +589,16 @@ put_row(ReturnSetInfo *result, const RkDeletedRow *row)
 typedef struct KeySearch
 {
 	RkStore    *store;
-	Oid			types[INDEX_MAX_KEYS];
-	Datum		values[INDEX_MAX_KEYS];
+	int			nargs;			/* of the key; one more says where it is */
+	Oid			types[INDEX_MAX_KEYS + 1];
+	Datum		values[INDEX_MAX_KEYS + 1];
 	char	   *order;
 	RkDeletedRow *row;			/* found and locked */
 } KeySearch;
 
 /*
  * Where the row deleted last is to a snapshot: "tableoid ctid"; NULL: there is
- * none. Within SPI.
+ * none. Of a caller whom row security holds: that he sees. Within SPI.
  */
 static char *
 last_place(KeySearch *search, Snapshot snapshot)
@@ -605,17 +606,20 @@ last_place(KeySearch *search, Snapshot snapshot)
 	const RkStore *store = search->store;
 	RkIdentity	saved;
 	char	   *place = NULL;
+	bool		as_caller = store->held && !store->by_key;
 
-	rk_identity_assume(&saved, store->owner, store->owner != GetUserId());
+	if (!as_caller)
+		rk_identity_assume(&saved, store->owner, store->owner != GetUserId());
 	PushActiveSnapshot(snapshot);
 	/* read-only: with the snapshot that is active */
-	if (SPI_execute_with_args(psprintf("SELECT format('%%s %%s', x.tableoid, x.ctid) FROM %s x WHERE %s AND %s %s",
+	if (SPI_execute_with_args(psprintf("SELECT pg_catalog.format('%%s %%s', x.tableoid, x.ctid) FROM %s x WHERE %s AND %s %s",
 									   store->rel, rk_deleted_key_condition(store, "x"),
 									   rk_deleted_condition(store, "x"), search->order),
-							  store->key->count, search->types, search->values, NULL, true, 1) != SPI_OK_SELECT)
+							  search->nargs, search->types, search->values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read deleted rows");
 	PopActiveSnapshot();
-	rk_identity_restore(&saved);
+	if (!as_caller)
+		rk_identity_restore(&saved);
 	if (SPI_processed > 0)
 		place = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	SPI_freetuptable(SPI_tuptable);
@@ -631,6 +635,35 @@ is_at(const RkDeletedRow *row, const char *place)
 }
 
 /*
+ * Lock what is the last row; where row security holds the caller, in that
+ * place only: he must not wait for rows that he does not see.
+ */
+static List *
+lock_place(RkDeletedSet *set, KeySearch *search)
+{
+	RkStore    *store = search->store;
+	int			nargs = search->nargs;
+	bool		there_only = store->held && !store->by_key;
+	const char *place = there_only ? last_place(search, GetTransactionSnapshot()) : NULL;
+
+	if (there_only && place == NULL)
+		return NIL;
+	if (there_only)
+	{
+		search->types[nargs] = TEXTOID;
+		search->values[nargs] = CStringGetTextDatum(place);
+	}
+	return rk_deleted_collect(set, store,
+							  psprintf("SELECT x.tableoid, x.ctid, x.%s FROM %s x WHERE %s AND %s%s %s FOR UPDATE",
+									   store->batch, store->rel, rk_deleted_key_condition(store, "x"),
+									   rk_deleted_condition(store, "x"),
+									   !there_only ? "" :
+									   psprintf(" AND format('%%s %%s', x.tableoid, x.ctid) = $%d", nargs + 1),
+									   search->order),
+							  there_only ? nargs + 1 : nargs, search->types, search->values, false);
+}
+
+/*
  * Find and lock the row deleted last under a key; false: there is none. A row of
  * the trash says when its own DELETE was done, which is after whoever deleted
  * the one before has committed; batches may be numbered otherwise, since a
@@ -642,17 +675,12 @@ static bool
 lock_last(RkDeletedSet *set, KeySearch *search)
 {
 	RkStore    *store = search->store;
-	char	   *sql;
 
 	search->order = psprintf("ORDER BY x.%s DESC, x.%s DESC NULLS LAST LIMIT 1",
 							 store->deleted_at, store->batch);
-	sql = psprintf("SELECT x.tableoid, x.ctid, x.%s FROM %s x WHERE %s AND %s %s FOR UPDATE",
-				   store->batch, store->rel, rk_deleted_key_condition(store, "x"),
-				   rk_deleted_condition(store, "x"), search->order);
 	for (;;)
 	{
-		List	   *rows = rk_deleted_collect(set, store, sql, store->key->count,
-											  search->types, search->values, false);
+		List	   *rows = lock_place(set, search);
 		char	   *last = last_place(search, GetTransactionSnapshot());
 
 		if (rows != NIL && last != NULL && is_at(linitial(rows), last))
@@ -660,9 +688,9 @@ lock_last(RkDeletedSet *set, KeySearch *search)
 			search->row = linitial(rows);
 			return true;
 		}
-		rk_deleted_forget(set, store);
-		if (last == NULL)
+		if (last == NULL || (rows == NIL && store->by_key))
 			return false;
+		rk_deleted_forget(set, store);
 		CHECK_FOR_INTERRUPTS();
 	}
 }
@@ -688,11 +716,37 @@ check_is_last(KeySearch *search)
 				 errhint("Try again.")));
 }
 
+/*
+ * Whether the caller restores past a row security that he has forced on
+ * himself: of every table with rows in the set that would hold him otherwise.
+ */
+static bool
+is_past_isolation(const RkDeletedSet *set)
+{
+	bool		past = false;
+	ListCell   *lc;
+
+	foreach(lc, set->stores)
+	{
+		const RkStore *store = lfirst(lc);
+
+		if (store->rows == NIL || check_enable_rls(store->root, InvalidOid, true) != RLS_ENABLED)
+			continue;
+		if (store->held)
+			return false;
+		past = true;
+	}
+	return past;
+}
+
 /* Restore, or try to, what was found. Within SPI. */
 static void
 restore_set(FunctionCallInfo fcinfo, RkDeletedSet *set, KeySearch *search, bool dry_run)
 {
 	int			before;
+	bool		past = is_past_isolation(set);
+	Oid			user;
+	int			context;
 	bool		readable = true;
 	ListCell   *lc;
 
@@ -708,6 +762,12 @@ restore_set(FunctionCallInfo fcinfo, RkDeletedSet *set, KeySearch *search, bool 
 		store->key_shown = may_read_keys(store);
 	}
 
+	GetUserIdAndSecContext(&user, &context);
+	if (past)
+	{
+		rk_plans_at_risk();
+		SetUserIdAndSecContext(user, context | SECURITY_NOFORCE_RLS);
+	}
 	before = rk_restoring_begin();
 	PG_TRY();
 	{
@@ -740,6 +800,9 @@ restore_set(FunctionCallInfo fcinfo, RkDeletedSet *set, KeySearch *search, bool 
 	}
 	PG_END_TRY();
 	rk_restoring_end(before);
+	SetUserIdAndSecContext(user, context);
+	if (past)
+		rk_plans_forget();
 
 	foreach(lc, set->stores)
 	{
@@ -763,7 +826,7 @@ open_target(RkDeletedSet *set, Oid root)
 static void
 restore_key(FunctionCallInfo fcinfo, RkDeletedSet *set, RkStore *store, char **texts, bool dry_run)
 {
-	KeySearch	search = {.store = store};
+	KeySearch	search = {.store = store,.nargs = store->key->count};
 
 	for (int i = 0; i < store->key->count; i++)
 	{
@@ -787,9 +850,11 @@ restore_key(FunctionCallInfo fcinfo, RkDeletedSet *set, RkStore *store, char **t
  * took with it: those of its batch that hang on it by foreign keys. Locks: the
  * deleted rows FOR UPDATE, ROW EXCLUSIVE on the tables. Privileges: those to
  * INSERT (trash) or UPDATE (flag) the rows and to read their keys; row security
- * applies. Errors: P0002 no such deleted row, 42501, 22023 a wrong key, 55000
- * no soft delete, 40001 one of this key was deleted meanwhile, and whatever
- * keeps a row from being written; then nothing was restored.
+ * applies: rows that it hides are not found. It does not hold the owner of an
+ * isolated table while he acts for no tenant. Errors: P0002 no such deleted
+ * row, 42501, 22023 a wrong key, 55000 no soft delete, 40001 one of this key was
+ * deleted meanwhile, and whatever keeps a row from being written; then nothing
+ * was restored.
  */
 Datum
 rowkeeper_soft_delete_restore(PG_FUNCTION_ARGS)

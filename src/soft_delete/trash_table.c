@@ -136,6 +136,16 @@ is_taken(Oid root, const char *name)
 	return false;
 }
 
+static bool
+has_row_security(Oid relid)
+{
+	Relation	rel = relation_open(relid, AccessShareLock);
+	bool		has = rel->rd_rel->relrowsecurity;
+
+	relation_close(rel, NoLock);
+	return has;
+}
+
 /* What is asked of the batches that an earlier trash table has rows of. */
 typedef struct EarlierBatches
 {
@@ -164,18 +174,22 @@ batches_in(Oid root, const char *name)
 
 /*
  * Whether rows in a trash table are another table's: two names may make the
- * same one. A dropped table is known by its name only.
+ * same one. A dropped table is known by its name only; if row security held the
+ * readers of its rows and does not hold those of this table, they stay where
+ * they are.
  */
 static bool
 keeps_others_rows(Oid root, const char *name)
 {
 	EarlierBatches batches = batches_in(root, name);
+	bool		would_open = has_row_security(rk_trash_relation(name)) && !has_row_security(root);
 
 	if (!batches.none)
 		(void) rk_fetch(rk_extension_owner(),
-						"SELECT 1 FROM " RK_TRASH_SCHEMA ".batches b WHERE b.batch = ANY ($4)"
-						" GROUP BY b.batch HAVING NOT bool_or(coalesce(b.relation = $1,"
-						"  b.table_schema::text = $2 AND b.table_name::text = $3)) LIMIT 1",
+						psprintf("SELECT 1 FROM " RK_TRASH_SCHEMA ".batches b WHERE b.batch = ANY ($4)"
+								 " GROUP BY b.batch HAVING NOT bool_or(coalesce(b.relation = $1,"
+								 "  b.table_schema::text = $2 AND b.table_name::text = $3 AND %s)) LIMIT 1",
+								 would_open ? "false" : "true"),
 						4, batches.types, batches.values, NULL, &batches.none);
 	return !batches.none;
 }

@@ -209,6 +209,48 @@ SELECT rowkeeper.soft_delete_restore('v.lk', 1);
 SELECT conflict FROM rowkeeper.soft_delete_restore('v.lk', '1'::jsonb, dry_run => true);
 RESET SESSION AUTHORIZATION;
 
+-- whoever may make triggers puts none in the place of ours
+SET SESSION AUTHORIZATION regress_rk_victim;
+CREATE TABLE v.fired (id int PRIMARY KEY);
+SELECT rowkeeper.soft_delete('v.fired') \g /dev/null
+SELECT rowkeeper.audit('v.fired') \g /dev/null
+CREATE FUNCTION v.nothing() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN OLD; END$$;
+GRANT TRIGGER ON v.fired TO regress_rk_helper;
+SET SESSION AUTHORIZATION regress_rk_helper;
+SELECT format('CREATE OR REPLACE TRIGGER %I AFTER DELETE ON v.fired EXECUTE FUNCTION v.nothing()', tgname)
+FROM pg_trigger WHERE tgrelid = 'v.fired'::regclass AND NOT tgisinternal ORDER BY tgname COLLATE "C" \gexec
+CREATE TRIGGER "~rowkeeper_mine" AFTER DELETE ON v.fired EXECUTE FUNCTION v.nothing();
+SET SESSION AUTHORIZATION regress_rk_victim;
+CREATE TRIGGER mine AFTER DELETE ON v.fired EXECUTE FUNCTION v.nothing();
+ALTER TRIGGER mine ON v.fired RENAME TO rowkeeper_mine;
+
+-- rows that row security held are not opened by a table of the same name without it
+SET SESSION AUTHORIZATION regress_rk_victim;
+CREATE TABLE v.held (id int PRIMARY KEY, whose text);
+ALTER TABLE v.held ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON v.held USING (whose = current_user);
+GRANT SELECT ON v.held TO regress_rk_helper;
+SELECT rowkeeper.soft_delete('v.held', mode => 'trash') \g /dev/null
+INSERT INTO v.held VALUES (1, 'regress_rk_victim'), (2, 'regress_rk_helper');
+DELETE FROM v.held;
+DROP TABLE v.held CASCADE;
+CREATE TABLE v.held (id int PRIMARY KEY, whose text);
+GRANT SELECT ON v.held TO regress_rk_helper;
+SELECT rowkeeper.soft_delete('v.held', mode => 'trash') \g /dev/null
+SELECT rowkeeper.soft_delete_off('v.held') \g /dev/null
+SET SESSION AUTHORIZATION regress_rk_helper;
+SELECT id FROM rowkeeper_trash.v__held;
+SELECT id FROM rowkeeper_trash.v__held_2;
+-- one that has it takes them up
+SET SESSION AUTHORIZATION regress_rk_victim;
+DROP TABLE rowkeeper_trash.v__held_2;
+ALTER TABLE v.held ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON v.held USING (whose = current_user);
+SELECT rowkeeper.soft_delete('v.held', mode => 'trash') \g /dev/null
+SET SESSION AUTHORIZATION regress_rk_helper;
+SELECT id FROM rowkeeper_trash.v__held;
+RESET SESSION AUTHORIZATION;
+
 \c contrib_regression
 DROP DATABASE regress_rk_sd_attacks;
 DROP ROLE regress_rk_mallory;
