@@ -178,7 +178,7 @@ static const StoreObject store_objects[] =
 		"CREATE UNIQUE INDEX tables_relation_idx ON rowkeeper_log.tables (relation) WHERE to_id IS NULL;"
 		"ALTER TABLE rowkeeper_log.tables ENABLE ROW LEVEL SECURITY",
 		"Tables that were ever audited, with their names over time: a name holds for the entries "
-	"with from_id <= id < to_id; relation is null once the table is dropped; tenant_from: entries "
+		"with from_id <= id < to_id; relation is null once the table is dropped; tenant_from: entries "
 	"before this one may have the value of another column as their tenant."},
 
 	{RK_LOG_SCHEMA, "partitions", "TABLE",

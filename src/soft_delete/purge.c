@@ -42,8 +42,8 @@ typedef struct Purging
 {
 	bool		running;
 	int			depth;			/* of its own row triggers */
-	List	   *reached;		/* tables that it deletes from: by foreign keys,
-								 * too */
+	List	   *reached;		/* tables that it deletes from: by foreign
+								 * keys, too */
 } Purging;
 
 static Purging purging;
@@ -84,7 +84,7 @@ add_reached(List *reached, Oid root)
 	reached = lappend_oid(reached, root);
 	foreach(lc, rk_links_to(root))
 		if (((RkLink *) lfirst(lc))->on_delete == FKCONSTR_ACTION_CASCADE)
-			reached = add_reached(reached, rk_root_of(((RkLink *) lfirst(lc))->child));
+		reached = add_reached(reached, rk_root_of(((RkLink *) lfirst(lc))->child));
 	return reached;
 }
 
@@ -272,7 +272,7 @@ leaves_of(const RkStore *store)
 
 	foreach(lc, rk_relation_tree(store->relid, AccessShareLock))
 		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION)
-			leaves = lappend_oid(leaves, lfirst_oid(lc));
+		leaves = lappend_oid(leaves, lfirst_oid(lc));
 	return leaves;
 }
 
@@ -526,6 +526,7 @@ rowkeeper_soft_delete_purge(PG_FUNCTION_ARGS)
 	Purge	   *purge;
 	int			batch_size = PG_ARGISNULL(2) ? BATCH_SIZE : PG_GETARG_INT32(2);
 	Interval   *older_than = NULL;
+	Interval	none = {0};
 	NextChunk	next;
 	Oid			root;
 
@@ -544,7 +545,7 @@ rowkeeper_soft_delete_purge(PG_FUNCTION_ARGS)
 		older_than = palloc(sizeof(Interval));
 		*older_than = *PG_GETARG_INTERVAL_P(1);
 		if (DatumGetInt32(DirectFunctionCall2(interval_cmp, IntervalPGetDatum(older_than),
-											  IntervalPGetDatum(&(Interval) {0}))) < 0)
+											  IntervalPGetDatum(&none))) < 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("older_than must not be negative")));
 	}
@@ -751,7 +752,7 @@ remove_kept_rows(RkDeletedSet *set, RkStore *store, Oid *types, Datum *values)
 		rk_deleted_find_children(set, list_make1(lfirst(lc)), ((RkDeletedRow *) lfirst(lc))->batch);
 	foreach(lc, set->stores)
 		if (((RkStore *) lfirst(lc))->trash)
-			removed += remove_rows(lfirst(lc), ((RkStore *) lfirst(lc))->rows);
+		removed += remove_rows(lfirst(lc), ((RkStore *) lfirst(lc))->rows);
 	return removed;
 }
 

@@ -85,10 +85,10 @@ check_children(Oid root, Oid newcomer)
 
 	foreach(lc, rk_relation_tree(newcomer, NoLock))
 		if (rk_tenant_has_guard(lfirst_oid(lc)))
-			refuse_parent(root, lfirst_oid(lc),
-						  psprintf("SELECT rowkeeper.tenant(%s) before it, or rowkeeper.tenant_off(%s), if its rows need no isolation.",
-								   quote_literal_cstr(rk_relation_name(root)),
-								   quote_literal_cstr(rk_relation_name(lfirst_oid(lc)))));
+		refuse_parent(root, lfirst_oid(lc),
+					  psprintf("SELECT rowkeeper.tenant(%s) before it, or rowkeeper.tenant_off(%s), if its rows need no isolation.",
+							   quote_literal_cstr(rk_relation_name(root)),
+							   quote_literal_cstr(rk_relation_name(lfirst_oid(lc)))));
 }
 
 static void
@@ -143,7 +143,7 @@ follow_newcomer(Oid newcomer)
 	foreach(lc, rk_relation_tree(root, NoLock))
 		if (lfirst_oid(lc) != root &&
 			(list_member_oid(news, lfirst_oid(lc)) || rk_tenant_options_of(lfirst_oid(lc)) == NULL))
-			protect_partition(root, lfirst_oid(lc), options);
+		protect_partition(root, lfirst_oid(lc), options);
 }
 
 /* Policies follow a renamed column by themselves; the options by name. */

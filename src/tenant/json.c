@@ -25,6 +25,7 @@ add_value(Reading *reading, JsonTokenType type, char *text)
 
 	value->type = type;
 	value->text = text;
+
 	value->outer = open;
 	if (open == NULL)
 		reading->root = value;

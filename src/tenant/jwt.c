@@ -371,7 +371,10 @@ rk_jwt_verify(const char *jwt, bool visible, RkTokenClaims *claims)
 	}
 	PG_CATCH();
 	{
-		/* a cancel is no reason; parsing text holds nothing that only an abort would release */
+		/*
+		 * a cancel is no reason; parsing text holds nothing that only an
+		 * abort would release
+		 */
 		if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_DATA_EXCEPTION)
 			PG_RE_THROW();
 		MemoryContextSwitchTo(caller);

@@ -492,7 +492,7 @@ sorted_names(ArrayType *array)
 	list_sort(names, compare_names);
 	foreach(lc, names)
 		if (different == NIL || strcmp(llast(different), lfirst(lc)) != 0)
-			different = lappend(different, lfirst(lc));
+		different = lappend(different, lfirst(lc));
 	return different;
 }
 
@@ -505,9 +505,9 @@ column_names(Oid relid, ArrayType *array)
 
 	foreach(lc, names)
 		if (get_attnum(relid, lfirst(lc)) <= 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("column \"%s\" of %s does not exist", (char *) lfirst(lc), rk_relation_name(relid))));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("column \"%s\" of %s does not exist", (char *) lfirst(lc), rk_relation_name(relid))));
 	return names;
 }
 
