@@ -7,7 +7,7 @@
 \pset tuples_only on
 SET client_min_messages = warning;
 SELECT current_database() AS db \gset
-CREATE DATABASE regress_rk_objects;
+CREATE DATABASE regress_rk_objects TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C';
 \c regress_rk_objects
 SET client_min_messages = warning;
 CREATE EXTENSION rowkeeper CASCADE;
