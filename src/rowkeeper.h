@@ -18,6 +18,7 @@
 #include "nodes/nodes.h"
 #include "nodes/pg_list.h"
 #include "storage/lockdefs.h"
+#include "utils/hsearch.h"
 #include "utils/jsonb.h"
 #include "utils/relcache.h"
 #include "utils/timestamp.h"
@@ -51,6 +52,8 @@ extern char *rk_option_text(Jsonb *options, const char *name);
 extern bool rk_option_boolean(Jsonb *options, const char *name, bool absent);
 extern List *rk_option_names(Jsonb *options, const char *name);
 extern void rk_option_push(JsonbParseState **state, JsonbIteratorToken token, const char *string);
+extern void rk_option_push_text(JsonbParseState **state, const char *name, const char *value);
+extern void rk_option_push_boolean(JsonbParseState **state, const char *name, bool value);
 extern char *rk_options_text(JsonbValue *object);
 RK_NORETURN extern void rk_refuse_option(const char *option, const char *message, const char *hint);
 extern char *rk_option_keep(Interval *keep);
@@ -65,6 +68,7 @@ typedef struct RkIdentity
 } RkIdentity;
 
 extern void rk_identity_assume(RkIdentity *saved, Oid role, bool restricted);
+extern void rk_identity_assume_reader(RkIdentity *saved, Oid role);
 extern void rk_identity_assume_owner(RkIdentity *saved, Oid owner);
 extern void rk_identity_own_ddl(void);
 extern void rk_identity_restore(const RkIdentity *saved);
@@ -82,6 +86,11 @@ extern void rk_run_step(FunctionCallInfo fcinfo, Oid role, const char *sql);
 extern void rk_run_ddl_step(FunctionCallInfo fcinfo, Oid role, const char *sql);
 extern Oid	rk_relation_owner(Oid relid);
 extern char *rk_relation_name(Oid relid);
+
+/* core/cache.c: what a session remembers by OID */
+extern HTAB *rk_cache_create(const char *name, int expected, Size entry_size);
+extern void rk_cache_visit(HTAB *cache, Oid oid, void (*visit) (void *entry));
+extern void rk_relcache_listen(void (*callback) (Datum arg, Oid relid));
 
 /* core/store.c: schemas of ours that outlive the extension */
 extern void rk_store_check_schema(const char *schema);
@@ -143,7 +152,6 @@ typedef struct RkRelationInfo
 } RkRelationInfo;
 
 extern void rk_relation_info_init(void);
-extern void rk_relcache_listen(void (*callback) (Datum arg, Oid relid));
 extern RkRelationInfo *rk_relation_info_get(Relation rel);
 extern Oid	rk_root_of(Oid relid);
 

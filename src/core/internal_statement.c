@@ -152,6 +152,17 @@ rk_identity_assume(RkIdentity *saved, Oid role, bool restricted)
 }
 
 /*
+ * The same for queries of users' tables. To plan one is to run users' code, too:
+ * what the expressions of their indexes and statistics call. So where the role
+ * is not who we are, it can leave nothing behind in the session.
+ */
+void
+rk_identity_assume_reader(RkIdentity *saved, Oid role)
+{
+	rk_identity_assume(saved, role, role != GetUserId());
+}
+
+/*
  * Become the owner of a user's table, to change rows of it: his triggers run
  * as he, with the settings of the session, its search_path above all. So the
  * statement itself must name everything with its schema. Where he is not who
@@ -268,9 +279,6 @@ rk_run_args(Oid role, const char *sql, int nargs, Oid *types, Datum *values,
 /*
  * Run a query as "role" and return the first column of its first row, copied
  * into the caller's memory context; *isnull is also set where there is no row.
- * To plan a query is to run users' code, too: what the expressions of their
- * indexes and statistics call. So where the role is not who we are, it can
- * leave nothing behind in the session.
  */
 Datum
 rk_fetch(Oid role, const char *sql, int nargs, Oid *types, Datum *values,
@@ -281,7 +289,7 @@ rk_fetch(Oid role, const char *sql, int nargs, Oid *types, Datum *values,
 	int			result;
 
 	*isnull = true;
-	rk_identity_assume(&saved, role, role != GetUserId());
+	rk_identity_assume_reader(&saved, role);
 	SPI_connect();
 	result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 1);
 	if (result < 0)

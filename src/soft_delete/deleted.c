@@ -235,7 +235,7 @@ is_key_visible(const RkStore *store, RkDeletedRow *row)
 						 rk_deleted_column(store, "x", store->key->names[i]));
 	appendStringInfo(&sql, " FROM unnest($1, $2) AS k (t, i) JOIN %s x ON x.ctid = k.i AND x.tableoid = k.t", store->rel);
 	rk_deleted_places(list_make1(row), &values[0], &values[1]);
-	rk_identity_assume(&saved, store->owner, store->owner != GetUserId());
+	rk_identity_assume_reader(&saved, store->owner);
 	if (SPI_execute_with_args(sql.data, 2, types, values, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the key of a deleted row");
 	rk_identity_restore(&saved);
@@ -293,7 +293,7 @@ rk_deleted_collect(RkDeletedSet *set, RkStore *store, const char *sql, int nargs
 	RkIdentity	saved;
 	MemoryContext old;
 
-	rk_identity_assume(&saved, store->owner, store->owner != GetUserId());
+	rk_identity_assume_reader(&saved, store->owner);
 	if (SPI_execute_with_args(sql, nargs, types, values, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read deleted rows");
 	rk_identity_restore(&saved);

@@ -802,12 +802,5 @@ rowkeeper_soft_delete_direct(PG_FUNCTION_ARGS)
 void
 rk_flag_delete_init(void)
 {
-	HASHCTL		control = {
-		.keysize = sizeof(Oid),
-		.entrysize = sizeof(ChildAction),
-		.hcxt = TopMemoryContext	/* the module is never unloaded */
-	};
-
-	actions = hash_create("rowkeeper foreign keys", 64, &control,
-						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	actions = rk_cache_create("rowkeeper foreign keys", 64, sizeof(ChildAction));
 }

@@ -27,9 +27,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -346,13 +344,6 @@ rowkeeper_soft_delete_guard(PG_FUNCTION_ARGS)
 void
 rk_flag_guard_init(void)
 {
-	HASHCTL		control = {
-		.keysize = sizeof(Oid),
-		.entrysize = sizeof(Guard),
-		.hcxt = TopMemoryContext	/* the module is never unloaded */
-	};
-
-	guards = hash_create("rowkeeper guards", 64, &control,
-						 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	guards = rk_cache_create("rowkeeper guards", 64, sizeof(Guard));
 	rk_relcache_listen(invalidate_guards);
 }

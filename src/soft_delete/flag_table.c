@@ -17,7 +17,6 @@
 #include "nodes/nodes.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -67,34 +66,21 @@ rk_flag_table(Oid relid)
 }
 
 static void
+invalidate(void *table)
+{
+	((RkFlagTable *) table)->valid = false;
+}
+
+static void
 invalidate_table(Datum arg, Oid relid)
 {
-	HASH_SEQ_STATUS scan;
-	RkFlagTable *table;
-
-	if (OidIsValid(relid))
-	{
-		table = hash_search(tables, &relid, HASH_FIND, NULL);
-		if (table != NULL)
-			table->valid = false;
-		return;
-	}
-	hash_seq_init(&scan, tables);
-	while ((table = hash_seq_search(&scan)) != NULL)
-		table->valid = false;
+	rk_cache_visit(tables, relid, invalidate);
 }
 
 void
 rk_flag_table_init(void)
 {
-	HASHCTL		control = {
-		.keysize = sizeof(Oid),
-		.entrysize = sizeof(RkFlagTable),
-		.hcxt = TopMemoryContext	/* the module is never unloaded */
-	};
-
-	tables = hash_create("rowkeeper flag tables", 64, &control,
-						 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	tables = rk_cache_create("rowkeeper flag tables", 64, sizeof(RkFlagTable));
 	rk_relcache_listen(invalidate_table);
 }
 

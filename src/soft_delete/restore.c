@@ -336,7 +336,7 @@ read_rows(const char *sql, const RkStore *store, List *rows)
 	RkIdentity	saved;
 
 	rk_deleted_places(rows, &values[0], &values[1]);
-	rk_identity_assume(&saved, store->owner, store->owner != GetUserId());
+	rk_identity_assume_reader(&saved, store->owner);
 	if (SPI_execute_with_args(sql, 2, types, values, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read deleted rows");
 	rk_identity_restore(&saved);
@@ -609,7 +609,7 @@ last_place(KeySearch *search, Snapshot snapshot)
 	bool		as_caller = store->held && !store->by_key;
 
 	if (!as_caller)
-		rk_identity_assume(&saved, store->owner, store->owner != GetUserId());
+		rk_identity_assume_reader(&saved, store->owner);
 	PushActiveSnapshot(snapshot);
 	/* read-only: with the snapshot that is active */
 	if (SPI_execute_with_args(psprintf("SELECT pg_catalog.format('%%s %%s', x.tableoid, x.ctid) FROM %s x WHERE %s AND %s %s",

@@ -28,7 +28,6 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -101,22 +100,18 @@ static HTAB *known_trash = NULL;
 /* ---- layouts ---- */
 
 static void
+invalidate(void *known)
+{
+	TrashLayout *layout = ((KnownTrash *) known)->layout;
+
+	if (layout != NULL)
+		layout->valid = false;
+}
+
+static void
 forget_layout(Datum arg, Oid relid)
 {
-	HASH_SEQ_STATUS scan;
-	KnownTrash *known;
-
-	if (OidIsValid(relid))
-	{
-		known = hash_search(known_trash, &relid, HASH_FIND, NULL);
-		if (known != NULL && known->layout != NULL)
-			known->layout->valid = false;
-		return;
-	}
-	hash_seq_init(&scan, known_trash);
-	while ((known = hash_seq_search(&scan)) != NULL)
-		if (known->layout != NULL)
-			known->layout->valid = false;
+	rk_cache_visit(known_trash, relid, invalidate);
 }
 
 static AttrNumber
@@ -419,9 +414,8 @@ extra_of(const TrashSource *source, TupleDesc desc)
 
 		if (source->target[i] != 0)
 			continue;
-		rk_option_push(&state, WJB_KEY, NameStr(column->attname));
-		rk_option_push(&state, WJB_VALUE, source->nulls[i] ? NULL
-					   : rk_text_of_value(source->values[i], column->atttypid));
+		rk_option_push_text(&state, NameStr(column->attname), source->nulls[i] ? NULL
+							: rk_text_of_value(source->values[i], column->atttypid));
 	}
 	result = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 	AtEOXact_GUC(false, level);
@@ -688,14 +682,8 @@ rk_trash_init(void)
 		.capture = capture_delete,
 		.flush = flush_trash
 	};
-	HASHCTL		control = {
-		.keysize = sizeof(Oid),
-		.entrysize = sizeof(KnownTrash),
-		.hcxt = TopMemoryContext	/* the module is never unloaded */
-	};
 
-	known_trash = hash_create("rowkeeper trash tables", 16, &control,
-							  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	known_trash = rk_cache_create("rowkeeper trash tables", 16, sizeof(KnownTrash));
 	rk_relcache_listen(forget_layout);
 	trash_consumer = rk_consumer_register(&consumer);
 }

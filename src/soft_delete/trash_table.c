@@ -70,21 +70,14 @@ static char *
 format_options(const RkSoftDeleteOptions *options)
 {
 	JsonbParseState *state = NULL;
-	JsonbValue	cascade = {.type = jbvBool,.val.boolean = options->cascade};
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	rk_option_push(&state, WJB_KEY, "mode");
-	rk_option_push(&state, WJB_VALUE, "trash");
-	rk_option_push(&state, WJB_KEY, "keep");
-	rk_option_push(&state, WJB_VALUE, options->keep);
-	rk_option_push(&state, WJB_KEY, "table");
-	rk_option_push(&state, WJB_VALUE, options->trash_table);
-	rk_option_push(&state, WJB_KEY, "view_schema");
-	rk_option_push(&state, WJB_VALUE, options->view_schema);
-	rk_option_push(&state, WJB_KEY, "view_name");
-	rk_option_push(&state, WJB_VALUE, options->view_name);
-	rk_option_push(&state, WJB_KEY, "cascade");
-	pushJsonbValue(&state, WJB_VALUE, &cascade);
+	rk_option_push_text(&state, "mode", "trash");
+	rk_option_push_text(&state, "keep", options->keep);
+	rk_option_push_text(&state, "table", options->trash_table);
+	rk_option_push_text(&state, "view_schema", options->view_schema);
+	rk_option_push_text(&state, "view_name", options->view_name);
+	rk_option_push_boolean(&state, "cascade", options->cascade);
 	return rk_options_text(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 

@@ -61,15 +61,6 @@ parse_options(const char *stored)
 	return options;
 }
 
-static void
-push_boolean(JsonbParseState **state, const char *name, bool value)
-{
-	JsonbValue	boolean = {.type = jbvBool,.val.boolean = value};
-
-	rk_option_push(state, WJB_KEY, name);
-	pushJsonbValue(state, WJB_VALUE, &boolean);
-}
-
 /* The options as the trigger carries them; equal options are equal text. */
 char *
 rk_tenant_options_format(const RkTenantOptions *options)
@@ -79,14 +70,13 @@ rk_tenant_options_format(const RkTenantOptions *options)
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < RK_CLAIM_KINDS; i++)
 	{
-		rk_option_push(&state, WJB_KEY, rk_claim_names[i]);
-		rk_option_push(&state, WJB_VALUE, options->by[i]);
+		rk_option_push_text(&state, rk_claim_names[i], options->by[i]);
 	}
-	push_boolean(&state, "shared", options->shared);
-	push_boolean(&state, "force", options->force);
-	push_boolean(&state, "set_default", options->set_default);
-	push_boolean(&state, "was_enabled", options->was_enabled);
-	push_boolean(&state, "was_forced", options->was_forced);
+	rk_option_push_boolean(&state, "shared", options->shared);
+	rk_option_push_boolean(&state, "force", options->force);
+	rk_option_push_boolean(&state, "set_default", options->set_default);
+	rk_option_push_boolean(&state, "was_enabled", options->was_enabled);
+	rk_option_push_boolean(&state, "was_forced", options->was_forced);
 	return rk_options_text(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
