@@ -20,7 +20,7 @@ COMMENT ON FUNCTION set_context(uuid, jsonb) IS
 CREATE FUNCTION actor() RETURNS text
     LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'rowkeeper_actor';
 COMMENT ON FUNCTION actor() IS
-    'who acts now: set_context(), a setting listed in rowkeeper.actor_settings, or the session user';
+    'who acts now: the user of a token, set_context(), the user that is claimed, a setting listed in rowkeeper.actor_settings, or the session user';
 
 GRANT USAGE ON SCHEMA rowkeeper TO PUBLIC;
 

@@ -8,7 +8,7 @@ CREATE FUNCTION rowkeeper.audit_history(target regclass, VARIADIC key "any")
 		client_addr inet, application_name text, context jsonb, tenant text)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rowkeeper_audit_history';
 COMMENT ON FUNCTION rowkeeper.audit_history(regclass, "any") IS
-'The entries of one row, oldest first, found by its primary key''s values: audit_history(''orders'', 42). Follows changes of the key. Needs SELECT on the table, and no row security that applies to the caller.';
+'The entries of one row, oldest first, found by its primary key''s values: audit_history(''orders'', 42). Follows changes of the key. Needs SELECT on the table; under tenant() it shows the entries of the tenant''s rows, under other row security it is refused.';
 
 CREATE FUNCTION rowkeeper.audit_history(target regclass, VARIADIC key text[])
 	RETURNS TABLE (
@@ -57,11 +57,11 @@ AS $$
 		GROUP BY c.txid, c.table_schema, c.table_name
 	)
 	SELECT t.txid, min(t.changed_at), min(f.actor), min(f.db_user::text)::name,
-		jsonb_object_agg(format('%I.%I', t.table_schema, t.table_name), t.actions),
+		jsonb_object_agg(CASE WHEN t.table_name IS NULL THEN '' ELSE format('%I.%I', t.table_schema, t.table_name) END, t.actions),
 		(array_agg(f.context))[1]
 	FROM tables t JOIN firsts f ON f.txid = t.txid
 	GROUP BY t.txid
 	ORDER BY min(t.first_id)
 $$;
 COMMENT ON FUNCTION rowkeeper.audit_transactions(timestamptz, timestamptz, text) IS
-'One row for each transaction that changed audited tables within that time, of one actor or (NULL) of all: counts per table and action; actor, db_user and context of its first entry.';
+'One row for each transaction that changed audited tables within that time, of one actor or (NULL) of all: counts per table (of none: the empty name) and action; actor, db_user and context of its first entry.';

@@ -54,8 +54,11 @@ CREATE VIEW rowkeeper._soft_delete_findings AS
 SELECT 'view'::text AS check_name,
 	CASE WHEN v.problem IN ('view is hidden', 'view does not show all columns') THEN 'warning' ELSE 'error' END AS level,
 	t.table_schema AS schema, t.full_name AS object, v.problem AS detail,
-	CASE WHEN v.problem = 'view does not show the live rows'
-		THEN pg_catalog.format('DROP VIEW %I.%I; ', t.options ->> 'view_schema', t.options ->> 'view_name') ELSE '' END
+	CASE v.problem WHEN 'view does not show the live rows'
+		THEN pg_catalog.format('DROP VIEW %I.%I; ', t.options ->> 'view_schema', t.options ->> 'view_name')
+		WHEN 'view belongs to another role than its table'
+		THEN pg_catalog.format('ALTER VIEW %I.%I OWNER TO %I; ', t.options ->> 'view_schema', t.options ->> 'view_name',
+			(SELECT pg_catalog.pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class c WHERE c.oid = t.root)) ELSE '' END
 		|| pg_catalog.format('SELECT rowkeeper.soft_delete_refresh(%L)', t.full_name) AS remedy
 FROM rowkeeper._soft_delete_tables t
 	CROSS JOIN LATERAL (SELECT rowkeeper._soft_delete_view_is_live(t.root)) v (problem)

@@ -17,6 +17,8 @@ SELECT s.target, s.feature, s.options, s.call, s.healthy, s.detail FROM rowkeepe
 UNION ALL
 SELECT s.target, s.feature, s.options, s.call, s.healthy, s.detail FROM rowkeeper._soft_delete_features s
 UNION ALL
+SELECT s.target, s.feature, s.options, s.call, s.healthy, s.detail FROM rowkeeper._tenant_features s
+UNION ALL
 SELECT s.target, s.feature, s.options, s.call, s.healthy, s.detail FROM rowkeeper._partition_features s;
 REVOKE ALL ON rowkeeper.features FROM PUBLIC;
 GRANT SELECT ON rowkeeper.features TO PUBLIC;
@@ -127,6 +129,9 @@ UNION ALL
 SELECT 'soft_delete', f.check_name, f.level, f.schema, f.object, f.detail, f.remedy
 FROM rowkeeper._trash_findings f
 UNION ALL
+SELECT 'tenant', f.check_name, f.level, f.schema, f.object, f.detail, f.remedy
+FROM rowkeeper._tenant_findings f
+UNION ALL
 SELECT 'partition', f.check_name, f.level, f.schema, f.object, f.detail, f.remedy
 FROM rowkeeper._partition_findings f;
 REVOKE ALL ON rowkeeper._findings FROM PUBLIC;
@@ -135,7 +140,7 @@ COMMENT ON VIEW rowkeeper._findings IS 'The findings of every feature; read them
 
 CREATE FUNCTION rowkeeper._feature_names() RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN '{audit,stamp,soft_delete,partition}'::text[];
+RETURN '{audit,stamp,soft_delete,tenant,partition}'::text[];
 REVOKE ALL ON FUNCTION rowkeeper._feature_names() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION rowkeeper._feature_names() TO PUBLIC;
 COMMENT ON FUNCTION rowkeeper._feature_names() IS 'The features that have findings; for doctor_assert().';
@@ -149,7 +154,7 @@ AS $$
 	SELECT f.feature, f.check_name, f.level, f.object, f.detail, f.remedy
 	FROM rowkeeper._findings f
 	WHERE ($1 IS NULL OR f.schema = $1) AND ($2 IS NULL OR f.feature = $2)
-	ORDER BY array_position('{error,warning,info}', f.level), f.feature, f.check_name, f.object
+	ORDER BY array_position('{error,warning,info}', f.level), f.feature, f.check_name, f.object, f.detail
 $$;
 COMMENT ON FUNCTION rowkeeper.doctor(name, text) IS
 'What is wrong with the features, of one schema or (NULL) all, of one feature or (NULL) all: level is error, warning or info; remedy is SQL that mends it. Of tables that the caller may SELECT or owns, and of what concerns no table.';

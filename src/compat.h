@@ -18,13 +18,17 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_namespace.h"
+#include "common/jsonapi.h"
 #include "executor/executor.h"
+#include "mb/pg_wchar.h"
 #include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
 #include "parser/parse_relation.h"
 #include "postmaster/bgworker.h"
+#include "storage/proc.h"
 #include "tcop/pquery.h"
 #include "utils/acl.h"
+#include "utils/guc.h"
 #include "utils/guc_tables.h"
 #include "utils/relcache.h"
 
@@ -224,5 +228,66 @@ rk_portal_run(Portal portal, DestReceiver *receiver, QueryCompletion *completion
 
 /* Minor releases since 2023 have a name for one that was not wholly dropped. */
 #define RK_CONNLIMIT_INVALID_DATABASE (-2)
+
+/* 16 gave settings an allocator of their own. */
+static inline void *
+rk_guc_malloc(size_t size)
+{
+#if PG_VERSION_NUM >= 160000
+	return guc_malloc(LOG, size);
+#else
+	return malloc(size);
+#endif
+}
+
+static inline char *
+rk_guc_strdup(const char *text)
+{
+#if PG_VERSION_NUM >= 160000
+	return guc_strdup(LOG, text);
+#else
+	return strdup(text);
+#endif
+}
+
+static inline void
+rk_guc_free(void *memory)
+{
+#if PG_VERSION_NUM >= 160000
+	guc_free(memory);
+#else
+	free(memory);
+#endif
+}
+
+/* 17 put it into a struct. */
+static inline LocalTransactionId
+rk_local_transaction(const PGPROC *proc)
+{
+#if PG_VERSION_NUM >= 170000
+	return proc->vxid.lxid;
+#else
+	return proc->lxid;
+#endif
+}
+
+/* 16 has callbacks of the JSON parser return whether to go on, 17 its context given. */
+#if PG_VERSION_NUM >= 160000
+typedef JsonParseErrorType RkJsonResult;
+#define RK_JSON_GO_ON return JSON_SUCCESS
+#else
+typedef void RkJsonResult;
+#define RK_JSON_GO_ON return
+#endif
+
+static inline JsonLexContext *
+rk_json_lexer(const char *text, int length)
+{
+#if PG_VERSION_NUM >= 170000
+	return makeJsonLexContextCstringLen(NULL, text, length, GetDatabaseEncoding(), true);
+#else
+	return makeJsonLexContextCstringLen((char *) text, length, GetDatabaseEncoding(), true);
+#endif
+}
 
 #endif							/* RK_COMPAT_H */

@@ -19,6 +19,7 @@ _PG_init(void)
 	rk_audit_init();
 	rk_stamp_init();
 	rk_soft_delete_init();
+	rk_tenant_init();
 	rk_partition_init();
 	rk_worker_init();
 

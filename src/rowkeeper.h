@@ -19,6 +19,7 @@
 #include "nodes/pg_list.h"
 #include "postmaster/bgworker.h"
 #include "storage/lockdefs.h"
+#include "utils/hsearch.h"
 #include "utils/jsonb.h"
 #include "utils/relcache.h"
 #include "utils/timestamp.h"
@@ -39,6 +40,7 @@ extern void rk_core_init(void);
 extern void rk_audit_init(void);
 extern void rk_stamp_init(void);
 extern void rk_soft_delete_init(void);
+extern void rk_tenant_init(void);
 extern void rk_partition_init(void);
 extern void rk_worker_init(void);
 
@@ -48,12 +50,15 @@ extern void rk_steps_begin(FunctionCallInfo fcinfo);
 extern Oid	rk_target_argument(FunctionCallInfo fcinfo);
 extern void rk_check_owner(Oid relid);
 extern void rk_step(FunctionCallInfo fcinfo, const char *step);
+extern void rk_warn_of(const char *view, Oid root);
 
 /* core/option_json.c: a feature's options in the arguments of its trigger */
 extern char *rk_option_text(Jsonb *options, const char *name);
 extern bool rk_option_boolean(Jsonb *options, const char *name, bool absent);
 extern List *rk_option_names(Jsonb *options, const char *name);
 extern void rk_option_push(JsonbParseState **state, JsonbIteratorToken token, const char *string);
+extern void rk_option_push_text(JsonbParseState **state, const char *name, const char *value);
+extern void rk_option_push_boolean(JsonbParseState **state, const char *name, bool value);
 extern char *rk_options_text(JsonbValue *object);
 RK_NORETURN extern void rk_refuse_option(const char *option, const char *message, const char *hint);
 extern char *rk_option_keep(Interval *keep);
@@ -64,12 +69,16 @@ typedef struct RkIdentity
 	Oid			user;
 	int			sec_context;
 	int			guc_level;
+	bool		users_code;		/* may have run meanwhile */
 } RkIdentity;
 
 extern void rk_identity_assume(RkIdentity *saved, Oid role, bool restricted);
+extern void rk_identity_assume_reader(RkIdentity *saved, Oid role);
 extern void rk_identity_assume_owner(RkIdentity *saved, Oid owner);
 extern void rk_identity_own_ddl(void);
 extern void rk_identity_restore(const RkIdentity *saved);
+extern void rk_plans_at_risk(void);
+extern void rk_plans_forget(void);
 extern void rk_settings_pin(void);
 extern void rk_constraints_immediate(void);
 extern bool rk_in_own_statement(void);
@@ -85,10 +94,29 @@ extern void rk_run_ddl_step(FunctionCallInfo fcinfo, Oid role, const char *sql);
 extern Oid	rk_relation_owner(Oid relid);
 extern char *rk_relation_name(Oid relid);
 
+/* core/cache.c: what a session remembers by OID */
+extern HTAB *rk_cache_create(const char *name, int expected, Size entry_size);
+extern void rk_cache_visit(HTAB *cache, Oid oid, void (*visit) (void *entry));
+extern void rk_relcache_listen(void (*callback) (Datum arg, Oid relid));
+
 /* core/store.c: schemas of ours that outlive the extension */
 extern void rk_store_check_schema(const char *schema);
 extern void rk_store_reset_schema_acl(const char *schema);
 extern void rk_store_reset_relation_acl(Oid relid);
+
+/* core/isolation.c: whether row security holds who has us do something */
+typedef enum RkIsolation
+{
+	RK_NOT_ISOLATED,			/* not by a feature of ours */
+	RK_ACTS_FOR_NOBODY,
+	RK_ACTS_FOR_TENANT			/* or user: the transaction has a claim */
+} RkIsolation;
+
+typedef RkIsolation (*RkIsolationOf) (Oid root);
+
+extern RkIsolationOf rk_isolation_of;	/* NULL: no feature isolates */
+extern bool rk_is_held(Oid root);
+extern bool rk_is_held_by_claim(Oid root);
 
 /* core/who.c */
 typedef struct RkWho
@@ -104,8 +132,13 @@ typedef struct RkWho
 	uint32		hash;			/* of all of the above */
 } RkWho;
 
+/* The user that the transaction acts for, or NULL; by a token: is_signed. */
+typedef const char *(*RkWhoClaim) (bool *is_signed);
+
+extern RkWhoClaim rk_who_claim; /* NULL: no feature has such claims */
 extern void rk_who_init(void);
 extern const RkWho *rk_who_current(void);
+extern bool rk_is_within_transaction(void);
 extern uint64 rk_who_generation;	/* moves on when interned objects are
 									 * dropped */
 
@@ -126,7 +159,6 @@ typedef struct RkRelationInfo
 } RkRelationInfo;
 
 extern void rk_relation_info_init(void);
-extern void rk_relcache_listen(void (*callback) (Datum arg, Oid relid));
 extern RkRelationInfo *rk_relation_info_get(Relation rel);
 extern Oid	rk_root_of(Oid relid);
 
@@ -225,10 +257,25 @@ extern void rk_meaning_apply(RkChange *change);
 typedef struct RkTriggerRow
 {
 	char		state;			/* tgenabled: 'O', 'A', 'D', 'R' */
+	bool		deferrable;
+	bool		deferred;
 	List	   *arguments;		/* char * */
 } RkTriggerRow;
 
 extern bool rk_trigger_read(Oid relid, const char *name, const char *function, RkTriggerRow *row);
+
+/* A trigger that a command created, replaced or renamed. */
+typedef struct RkNewTrigger
+{
+	const char *tag;			/* "CREATE TRIGGER"; not the only one */
+	Oid			oid;
+	Oid			relid;			/* its table */
+	char	   *name;
+	char	   *function;		/* NULL: not one of ours */
+} RkNewTrigger;
+
+extern bool rk_trigger_describe(Oid oid, RkNewTrigger *trigger);
+extern void rk_trigger_refuse_reserved(const RkNewTrigger *trigger, const char *hint);
 extern void rk_trigger_check_pending(List *relids);
 
 /* core/change_triggers.c: the triggers that feed the batch, as catalog objects */
@@ -346,6 +393,7 @@ typedef struct RkMaintainTask
 } RkMaintainTask;
 
 extern void rk_maintain_register(const RkMaintainTask *task);
+extern void rk_maintain_name_table(RkMaintainRun *run, Oid relid);
 
 /* core/progress.c: how far long work is */
 extern void rk_progress_begin(const char *task, Oid relid, int steps, int64 total);
@@ -374,12 +422,14 @@ typedef struct RkEventListener
 {
 	void		(*relation_altered) (const RkDdlCommand *command);
 	void		(*schema_altered) (const RkDdlCommand *command);
-	void		(*trigger_created) (const RkDdlCommand *command);	/* relid: the trigger's */
+	void		(*trigger_created) (const RkNewTrigger *trigger);
 	void		(*constraint_altered) (const RkDdlCommand *command);	/* the constraint's */
 	void		(*relation_dropped) (const RkDrop *drop);
 	void		(*trigger_dropped) (const RkDrop *drop);
 	void		(*relation_rewritten) (Oid relid, int reason, const char *tag);
 	void		(*readers_altered) (List *relids);	/* grants or policies */
+	void		(*tenants_bypassed) (const char *reason);	/* before it holds */
+	void		(*tenants_isolated) (Oid root, const char *column);
 	void		(*partition_expired) (Oid root, const char *partition, const char *action);
 } RkEventListener;
 
@@ -387,6 +437,8 @@ extern void rk_events_listen(const RkEventListener *listener);
 extern void rk_partition_expired(Oid root, const char *partition, const char *action);
 extern bool rk_is_loading_dump(void);
 extern List *rk_relations_reached(Oid relid);
+extern void rk_tell_bypassed(const char *reason);
+extern void rk_tell_isolated(Oid root, const char *column);
 
 /* core/leave.c: taking features away */
 typedef struct RkFeature

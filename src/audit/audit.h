@@ -63,6 +63,7 @@ extern void rk_audit_leaves_init(void); /* registers the tasks */
 #define RK_LOG_ATTACH 'a'
 #define RK_LOG_ALTER 'l'
 #define RK_LOG_DISABLE 'o'
+#define RK_LOG_BYPASS 'y'
 #define RK_LOG_WHO 'w'
 #define RK_LOG_KEY_LINK 'k'
 
@@ -120,11 +121,13 @@ extern bool rk_audit_excludes(const RkAuditOptions *options, const char *column)
 extern void rk_audit_enable_init(void);
 extern void rk_audit_check_altered(Oid root, Oid altered);
 extern void rk_audit_options_store(Oid root, const RkAuditOptions *options);
+extern void rk_audit_tenant_begins(Oid root);
 
 /* ddl_describe.c: what is said of a command */
 extern void rk_audit_push_text(JsonbParseState **state, const char *key, const char *value);
 extern Jsonb *rk_audit_detail(const char *key, const char *value,...);
 extern bool rk_audit_has_subcommand(List *subcommands, const char *wanted);
+extern bool rk_audit_drops_column(List *subcommands, const char *column);
 extern Jsonb *rk_audit_describe_alter(const RkDdlCommand *command, Oid root);
 extern const char *rk_audit_rewrite_reason(int reason);
 

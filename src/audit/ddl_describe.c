@@ -166,6 +166,23 @@ rk_audit_has_subcommand(List *subcommands, const char *wanted)
 	return false;
 }
 
+/* Whether the command dropped this column; there may be another of its name since. */
+bool
+rk_audit_drops_column(List *subcommands, const char *column)
+{
+	ListCell   *lc;
+
+	foreach(lc, subcommands)
+	{
+		const AlterTableCmd *command = subcommand_node(lc);
+
+		if (command != NULL && rk_plain_subcommand(command->subtype) == AT_DropColumn &&
+			strcmp(command->name, column) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* {"name": "type", ...}: the columns a table has now. */
 static void
 push_columns(JsonbParseState **state, Oid relid)

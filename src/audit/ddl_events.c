@@ -12,17 +12,12 @@
  */
 #include "audit/audit.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "catalog/indexing.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -190,7 +185,8 @@ follow_columns(const RkDdlCommand *command, Oid root)
 	{
 		if (rename != NULL && strcmp(options->tenant, rename->subname) == 0)
 			options->tenant = rename->newname;
-		if (get_attnum(root, options->tenant) <= 0)
+		if (get_attnum(root, options->tenant) <= 0 ||
+			rk_audit_drops_column(command->subcommands, options->tenant))
 			options->tenant = NULL;
 	}
 	if (strcmp(before, rk_audit_options_format(options)) != 0)
@@ -215,9 +211,9 @@ follow_name(Oid root, int64 from_id)
 					   " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
 					   " WHERE c.oid = $1 AND t.relation = $1 AND t.to_id IS NULL"
 					   " AND (t.table_schema, t.table_name) IS DISTINCT FROM (n.nspname, c.relname)"
-					   " RETURNING t.table_id, c.oid, n.nspname, c.relname, t.since)"
-					   "INSERT INTO rowkeeper_log.tables (table_id, relation, table_schema, table_name, from_id, since)"
-					   " SELECT table_id, oid, nspname, relname, $2, since FROM renamed",
+					   " RETURNING t.table_id, c.oid, n.nspname, c.relname, t.since, t.tenant_from)"
+					   "INSERT INTO rowkeeper_log.tables (table_id, relation, table_schema, table_name, from_id, since, tenant_from)"
+					   " SELECT table_id, oid, nspname, relname, $2, since, tenant_from FROM renamed",
 					   2, types, values, NULL);
 }
 
@@ -412,22 +408,17 @@ schema_altered(const RkDdlCommand *command)
  * every trigger is created by CREATE TRIGGER: CREATE SCHEMA does, too.
  */
 static void
-check_reserved_trigger(const Form_pg_trigger trigger, const char *tag)
+check_reserved_trigger(const RkNewTrigger *trigger)
 {
-	char	   *schema = get_namespace_name(get_func_namespace(trigger->tgfoid));
-	bool		our_function = schema != NULL && strcmp(schema, "rowkeeper") == 0 &&
-		strcmp(get_func_name(trigger->tgfoid), "_changes_row") == 0;
-	bool		our_name = strcmp(NameStr(trigger->tgname), RK_CHANGES_TRIGGER) == 0;
+	bool		our_function = trigger->function != NULL && strcmp(trigger->function, "_changes_row") == 0;
+	bool		our_name = strcmp(trigger->name, RK_CHANGES_TRIGGER) == 0;
 
 	if (our_function == our_name &&
-		(!our_function || superuser() || strcmp(tag, "ALTER TRIGGER") == 0))
+		(!our_function || superuser() || strcmp(trigger->tag, "ALTER TRIGGER") == 0))
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("trigger \"%s\" of %s is reserved: its name or its function is rowkeeper's",
-					NameStr(trigger->tgname), rk_relation_name(trigger->tgrelid)),
-			 errhint("SELECT rowkeeper.audit(%s) creates it, audit_off() drops it.",
-					 quote_literal_cstr(rk_relation_name(trigger->tgrelid)))));
+	rk_trigger_refuse_reserved(trigger,
+							   psprintf("SELECT rowkeeper.audit(%s) creates it, audit_off() drops it.",
+										quote_literal_cstr(rk_relation_name(trigger->relid))));
 }
 
 /*
@@ -435,32 +426,14 @@ check_reserved_trigger(const Form_pg_trigger trigger, const char *tag)
  * by, and could not be trusted.
  */
 static void
-trigger_created(const RkDdlCommand *command)
+trigger_created(const RkNewTrigger *trigger)
 {
-	HeapTuple	tuple;
-	Oid			table = InvalidOid;
-	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-
-	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(command->relid));
-	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		table = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
-		check_reserved_trigger((Form_pg_trigger) GETSTRUCT(tuple), command->tag);
-	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-
-	if (OidIsValid(table) &&
-		get_rel_namespace(table) == rk_audit_log_schema())
+	check_reserved_trigger(trigger);
+	if (get_rel_namespace(trigger->relid) == rk_audit_log_schema())
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot create a trigger on %s: it belongs to the audit log",
-						rk_relation_name(table)),
+						rk_relation_name(trigger->relid)),
 				 errhint("Read the log through rowkeeper.audit_log, or by logical replication.")));
 }
 
@@ -549,6 +522,48 @@ trigger_dropped(const RkDrop *drop)
 							  rk_audit_detail("command", drop->tag, NULL));
 }
 
+/* ---- tenants ---- */
+
+/* An entry of no table: who goes past isolation, and why. */
+static void
+tenants_bypassed(const char *reason)
+{
+	if (!OidIsValid(rk_audit_log_relation("log")))
+		return;
+	if (XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("a bypass is recorded in the audit log, which a read-only transaction cannot write"),
+				 errhint("BEGIN READ WRITE.")));
+	(void) write_event(0, rk_audit_class_find(NULL), RK_LOG_BYPASS,
+					   rk_audit_detail("reason", reason, NULL));
+}
+
+/*
+ * From here on entries say whose row they are of by another column than before.
+ * Ids are drawn under the locks of rows, which whoever writes a table's options
+ * has waited for, so the next one is after all that were written before.
+ */
+void
+rk_audit_tenant_begins(Oid root)
+{
+	(void) note("UPDATE rowkeeper_log.tables SET tenant_from = nextval('rowkeeper_log.log_id')"
+				" WHERE relation = $1 AND to_id IS NULL", root);
+}
+
+/* Entries say whose row they are of by the column that isolates the table. */
+static void
+tenants_isolated(Oid root, const char *column)
+{
+	RkAuditOptions *options = rk_audit_options_of(root);
+
+	if (options == NULL || (options->tenant != NULL && strcmp(options->tenant, column) == 0))
+		return;
+	options->tenant = pstrdup(column);
+	rk_audit_options_store(root, options);
+	rk_audit_tenant_begins(root);
+}
+
 /* Retention takes rows out of an audited table without deleting one of them. */
 static void
 partition_expired(Oid root, const char *partition, const char *action)
@@ -572,6 +587,8 @@ rk_audit_ddl_init(void)
 		.relation_dropped = relation_dropped,
 		.trigger_dropped = trigger_dropped,
 		.relation_rewritten = relation_rewritten,
+		.tenants_bypassed = tenants_bypassed,
+		.tenants_isolated = tenants_isolated,
 		.partition_expired = partition_expired
 	};
 

@@ -453,6 +453,9 @@ enable_audit(FunctionCallInfo fcinfo, Oid target, const AuditArguments *argument
 		rk_audit_partitions_reconcile(root, before != NULL);
 		rk_audit_capture_resumed(root, before == NULL && !first_time);
 	}
+	if (!first_time && options->tenant != NULL &&
+		(before == NULL || before->tenant == NULL || strcmp(before->tenant, options->tenant) != 0))
+		rk_audit_tenant_begins(root);
 	if (before != NULL &&
 		strcmp(rk_audit_options_format(before), rk_audit_options_format(options)) != 0)
 		(void) rk_audit_event(root, RK_LOG_ALTER,

@@ -169,6 +169,82 @@ take_history(RkHistory *history, RkKeyEntries *asked)
 	}
 }
 
+/* ---- what a tenant sees ---- */
+
+static bool
+is_of_tenant(const RkHistory *history, const text *tenant)
+{
+	return tenant != NULL && history->tenant != NULL &&
+		VARSIZE_ANY_EXHDR(tenant) == VARSIZE_ANY_EXHDR(history->tenant) &&
+		memcmp(VARDATA_ANY(tenant), VARDATA_ANY(history->tenant), VARSIZE_ANY_EXHDR(tenant)) == 0;
+}
+
+/*
+ * Whether an entry is shown to who asks, as audit_log would: of a row that
+ * changed its tenant each of both sees his half, what is not is taken out.
+ */
+static bool
+show_to_tenant(const RkHistory *history, RkHistoryEntry *entry)
+{
+	bool		was_his;
+	bool		is_his;
+
+	if (!history->of_tenant)
+		return true;
+	if (entry->id < history->tenant_from)
+		return false;
+	was_his = is_of_tenant(history, entry->tenant);
+	is_his = is_of_tenant(history, entry->new_tenant);
+	if (entry->new_tenant == NULL)
+		return was_his;
+	if (!was_his)
+	{
+		Jsonb	   *key = rk_audit_changed_key(entry);
+
+		if (key != NULL)
+			entry->record_id = key;
+		entry->old_data = NULL;
+	}
+	if (!is_his)
+		entry->new_data = NULL;
+	entry->tenant = history->tenant;
+	return was_his || is_his;
+}
+
+/*
+ * What the caller, whom row security holds, sees of a table's entries: 0 none,
+ * 1 his tenant's, a uuid, 2 all, 3 his tenant's, as the claim is written.
+ */
+static int
+sight_of(Oid root)
+{
+	Oid			types[1] = {REGCLASSOID};
+	Datum		values[1] = {ObjectIdGetDatum(root)};
+	bool		isnull;
+
+	return DatumGetInt32(rk_fetch(GetUserId(), "SELECT rowkeeper._tenant_sight($1)",
+								  1, types, values, NULL, &isnull));
+}
+
+/* Of the tenant that the transaction acts for; without one an error, as of the table. */
+static void
+show_tenant_only(RkHistory *history, bool is_uuid)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(history->table_id)};
+	bool		isnull;
+	Datum		value;
+
+	value = rk_fetch(GetUserId(), is_uuid ? "SELECT coalesce(rowkeeper._tenant_claim(), rowkeeper.tenant_text())"
+					 : "SELECT rowkeeper.tenant_text()",
+					 0, NULL, NULL, NULL, &isnull);
+	history->tenant = isnull ? NULL : DatumGetTextPP(value);
+	value = rk_fetch(rk_extension_owner(),
+					 "SELECT tenant_from FROM rowkeeper_log.tables WHERE table_id = $1 AND to_id IS NULL",
+					 1, types, values, NULL, &isnull);
+	history->tenant_from = isnull ? 0 : DatumGetInt64(value);
+}
+
 /* ---- the call ---- */
 
 static void
@@ -192,40 +268,51 @@ put_history(ReturnSetInfo *result, RkHistory *history)
 		entries[count++] = *(RkHistoryEntry *) lfirst(lc);
 	qsort(entries, count, sizeof(RkHistoryEntry), rk_audit_compare_entries);
 	for (int i = 0; i < count; i++)
-		rk_audit_log_put(result, history, &entries[i]);
+		if (show_to_tenant(history, &entries[i]))
+			rk_audit_log_put(result, history, &entries[i]);
 }
 
 /*
  * Whoever may read the whole table may read its history: SELECT on the table
  * (not on columns of it), and no row security that would hide rows from him.
+ * Where it is that of tenants, he may read what is his. Returns what
+ * sight_of() does.
  */
-static void
+static int
 check_may_read(Oid root)
 {
 	Oid			role = GetUserId();
+	int			sight;
 
 	if (has_privs_of_role(role, rk_extension_owner()))
-		return;
+		return 2;
 	if (pg_class_aclcheck(root, role, ACL_SELECT) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for the history of %s", rk_relation_name(root)),
 				 errhint("GRANT SELECT ON %s TO %s.", rk_relation_name(root),
 						 quote_identifier(GetUserNameFromId(role, false)))));
-	if (check_enable_rls(root, role, true) == RLS_ENABLED)
+	if (check_enable_rls(root, role, true) != RLS_ENABLED)
+		return 2;
+	sight = sight_of(root);
+	if (sight == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for the history of %s", rk_relation_name(root)),
 				 errdetail("Row security hides rows of this table from you, and the history would show them."),
 				 errhint("Ask as the table's owner or as a role with BYPASSRLS.")));
+	return sight;
 }
 
 static void
 begin_history(RkHistory *history, Oid target)
 {
+	int			sight;
+
 	memset(history, 0, sizeof(RkHistory));
 	history->root = rk_root_of(target);
-	check_may_read(history->root);
+	sight = check_may_read(history->root);
+	history->of_tenant = sight != 2;
 	if (!rk_audit_dictionary_find(history->root, &history->table_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -233,6 +320,8 @@ begin_history(RkHistory *history, Oid target)
 				 errhint("SELECT rowkeeper.audit(%s) begins its history.",
 						 quote_literal_cstr(rk_relation_name(history->root)))));
 
+	if (history->of_tenant)
+		show_tenant_only(history, sight == 1);
 	history->rel = table_open(history->root, AccessShareLock);
 	history->key_columns = rk_audit_key_columns(history->rel, &history->key_count);
 	if (history->key_columns == NULL)
@@ -266,7 +355,8 @@ put_history_of(FunctionCallInfo fcinfo, RkHistory *history, char **texts)
  * and after; of a partition: of its root. key: the primary key's values in its
  * order. No row: no entries. Locks: ACCESS SHARE on the table and the log.
  * Privileges: SELECT on the table, and no row security that applies to the
- * caller; members of the extension's owner always. Errors: 22004 null, 22023
+ * caller but that of tenant(), which shows him the entries of his rows; members
+ * of the extension's owner always. Errors: 22004 null, 22023
  * wrong number of values, those of the key's types, 42501 not readable, 55000
  * never audited.
  */

@@ -37,6 +37,7 @@ typedef struct RkHistoryEntry
 	Jsonb	   *new_data;
 	Jsonb	   *detail;
 	text	   *tenant;
+	text	   *new_tenant;		/* NULL: it stayed */
 } RkHistoryEntry;
 
 /* A key and everything that is in the log under it, oldest first. */
@@ -56,6 +57,10 @@ typedef struct RkHistory
 	AttrNumber *key_columns;
 	int			key_count;
 	RkKey	   *key;
+
+	bool		of_tenant;		/* only entries of this tenant are shown */
+	text	   *tenant;			/* NULL: of none */
+	int64		tenant_from;	/* from this entry on */
 
 	List	   *leaves;			/* of RkLogLeaf */
 	List	   *keys;			/* of RkKeyEntries, as they were read */

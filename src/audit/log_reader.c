@@ -212,6 +212,8 @@ add_entry(RkKeyEntries *found, RkLogLeaf *leaf, Jsonb *record_id)
 	entry->detail = jsonb_column(leaf, COL_DETAIL);
 	tenant = column(leaf, COL_TENANT, &isnull);
 	entry->tenant = isnull ? NULL : DatumGetTextPCopy(tenant);
+	tenant = column(leaf, COL_NEW_TENANT, &isnull);
+	entry->new_tenant = isnull ? NULL : DatumGetTextPCopy(tenant);
 }
 
 int

@@ -36,15 +36,15 @@
  * (to_id IS NULL), which alone knows the relation, and one row for each name
  * it ever had.
  */
-#define ENTRIES_SELECT \
+#define ENTRIES_SELECT(record_id, old_data, new_data, whole, tenant) \
 	"SELECT e.id, e.changed_at, e.txid, t.table_schema, t.table_name, c.relation, " \
 	"  CASE e.action WHEN 'I' THEN 'INSERT' WHEN 'U' THEN 'UPDATE' WHEN 'D' THEN 'DELETE' " \
 	"    WHEN 'T' THEN 'TRUNCATE' WHEN 'B' THEN 'BASELINE' WHEN 'S' THEN 'SOFT DELETE' " \
 	"    WHEN 'R' THEN 'RESTORE' WHEN 'x' THEN 'DROP' WHEN 'd' THEN 'DETACH' WHEN 'a' THEN 'ATTACH' " \
 	"    WHEN 'l' THEN 'ALTER' WHEN 'o' THEN 'DISABLE' WHEN 'y' THEN 'BYPASS' WHEN 'e' THEN 'ERASE' " \
 	"    ELSE e.action::text END AS action, " \
-	"  e.record_id, e.old_data, e.new_data, " \
-	"  CASE WHEN e.old_data IS NOT NULL AND e.new_data IS NOT NULL THEN ARRAY(SELECT n.key FROM pg_catalog.jsonb_each(e.new_data) n " \
+	"  " record_id " AS record_id, " old_data " AS old_data, " new_data " AS new_data, " \
+	"  CASE WHEN e.old_data IS NOT NULL AND e.new_data IS NOT NULL AND " whole " THEN ARRAY(SELECT n.key FROM pg_catalog.jsonb_each(e.new_data) n " \
 	"    WHERE n.value IS DISTINCT FROM e.old_data -> n.key) END AS changed_fields, " \
 	"  w.new_data ->> 'actor' AS actor, w.new_data ->> 'actor_source' AS actor_source, " \
 	"  (w.new_data ->> 'db_user')::name AS db_user, (w.new_data ->> 'db_role')::name AS db_role, " \
@@ -52,7 +52,7 @@
 	"  w.new_data ->> 'application_name' AS application_name, " \
 	"  CASE WHEN e.detail IS NULL THEN w.new_data -> 'context' " \
 	"    ELSE coalesce(w.new_data -> 'context', '{}') || e.detail END AS context, " \
-	"  e.tenant "
+	"  " tenant " AS tenant "
 
 #define ENTRIES_FROM \
 	"FROM rowkeeper_log.log e " \
@@ -71,22 +71,83 @@
  */
 #define ENTRIES_SQL \
 	"CREATE VIEW rowkeeper_log.entries WITH (security_invoker = true) AS " \
-	ENTRIES_SELECT ", e.new_tenant, e.table_id " ENTRIES_FROM
+	ENTRIES_SELECT("e.record_id", "e.old_data", "e.new_data", "true", "e.tenant") ", e.new_tenant, e.table_id " ENTRIES_FROM
+
+#define OWNS_LOG \
+	"pg_catalog.pg_has_role((SELECT l.relowner FROM pg_catalog.pg_class l " \
+	"  WHERE l.oid = 'rowkeeper_log.log'::regclass), 'USAGE')"
 
 /*
- * The array of readable tables is computed once a query and stays an index
+ * What tenants see is the extension's to say, but the log must be readable
+ * without it, and so must not depend on it: functions of the log's own ask the
+ * extension's by name when they are called, which they are only where it is
+ * there. Their SET keeps them from being read any earlier.
+ */
+#define LATE_FUNCTIONS \
+	"CREATE OR REPLACE FUNCTION rowkeeper_log.tenant_sight(regclass) RETURNS integer" \
+	"  LANGUAGE sql STABLE SET search_path = pg_catalog AS 'SELECT rowkeeper._tenant_sight($1)';" \
+	"CREATE OR REPLACE FUNCTION rowkeeper_log.tenant_claim() RETURNS text" \
+	"  LANGUAGE sql STABLE SET search_path = pg_catalog AS 'SELECT rowkeeper._tenant_claim()';" \
+	"CREATE OR REPLACE FUNCTION rowkeeper_log.tenant_claim_as_written() RETURNS text" \
+	"  LANGUAGE sql STABLE SET search_path = pg_catalog AS" \
+	"  'SELECT CASE WHEN rowkeeper._tenant_claim() IS NOT NULL THEN rowkeeper.tenant_text() END';" \
+	"COMMENT ON FUNCTION rowkeeper_log.tenant_sight(regclass) IS" \
+	"  'what a reader whom row security holds sees of a table''s entries: 0 none, 1 his tenant''s, a uuid, 2 all," \
+	" 3 his tenant''s, as the claim is written';" \
+	"COMMENT ON FUNCTION rowkeeper_log.tenant_claim() IS" \
+	"  'the tenant that this transaction acts for, a uuid in its one spelling, or null';" \
+	"COMMENT ON FUNCTION rowkeeper_log.tenant_claim_as_written() IS" \
+	"  'the tenant that this transaction acts for, in the spelling of the claim, or null';"
+
+#define SIGHT \
+	"CASE WHEN pg_catalog.to_regprocedure('rowkeeper._tenant_sight(regclass)') IS NULL THEN 0 " \
+	"  ELSE rowkeeper_log.tenant_sight(r.relation) END"
+#define CLAIM(function) \
+	"(SELECT CASE WHEN pg_catalog.to_regprocedure('rowkeeper._tenant_claim()') IS NOT NULL " \
+	"  THEN rowkeeper_log." function "() END)"
+
+/* Tables of which a reader sees his tenant's rows only, and so their entries. */
+#define TABLES_IN_SIGHT(sights) \
+	"ARRAY(SELECT r.table_id FROM rowkeeper_log.tables r WHERE r.to_id IS NULL AND NOT " OWNS_LOG \
+	"  AND pg_catalog.has_table_privilege(r.relation, 'SELECT') " \
+	"  AND CASE WHEN pg_catalog.row_security_active(r.relation) THEN " SIGHT " IN (" sights ") ELSE false END)"
+#define TENANT_TABLES TABLES_IN_SIGHT("1, 3")
+
+/* The reader's tenant as entries of this table have it: two texts may be one uuid. */
+#define TENANT \
+	"CASE WHEN e.table_id = ANY (" TABLES_IN_SIGHT("1") ") THEN " CLAIM("tenant_claim") \
+	"  ELSE " CLAIM("tenant_claim_as_written") " END"
+
+/* Whether the reader sees more than half of an entry; else whether he sees this tenant's half. */
+#define IS_WHOLE "(e.new_tenant IS NULL OR NOT e.table_id = ANY (" TENANT_TABLES "))"
+#define IS_SEEN_BY(tenant) "(" IS_WHOLE " OR " tenant " = " TENANT ")"
+
+/*
+ * The arrays of readable tables are computed once a query and stay an index
  * condition. relation is null once a table is dropped: then only the log's
- * owner reads its entries.
+ * owner reads its entries; so he does those of no table, number 0. Of a row
+ * that changed its tenant each of both sees his half, under its key of then. What was written while
+ * another column was the tenant's is nobody's but the owner's.
  */
 #define AUDIT_LOG_SQL \
+	LATE_FUNCTIONS \
 	"CREATE VIEW rowkeeper.audit_log WITH (security_barrier = true) AS " \
-	ENTRIES_SELECT ENTRIES_FROM \
+	ENTRIES_SELECT( \
+		"CASE WHEN " IS_SEEN_BY("e.tenant") " THEN e.record_id" \
+		"  ELSE (SELECT pg_catalog.jsonb_object_agg(k.key, coalesce(e.new_data -> k.key, k.value))" \
+		"    FROM pg_catalog.jsonb_each(e.record_id) k) END", \
+		"CASE WHEN " IS_SEEN_BY("e.tenant") " THEN e.old_data END", \
+		"CASE WHEN " IS_SEEN_BY("e.new_tenant") " THEN e.new_data END", \
+		IS_WHOLE, \
+		"CASE WHEN " IS_WHOLE " THEN e.tenant ELSE " TENANT " END") \
+	ENTRIES_FROM \
 	"AND e.table_id = ANY (ARRAY(" \
 	"  SELECT r.table_id FROM rowkeeper_log.tables r WHERE r.to_id IS NULL " \
-	"    AND (pg_catalog.pg_has_role((SELECT l.relowner FROM pg_catalog.pg_class l " \
-	"        WHERE l.oid = 'rowkeeper_log.log'::regclass), 'USAGE') " \
-	"      OR (pg_catalog.has_table_privilege(r.relation, 'SELECT') " \
-	"        AND NOT pg_catalog.row_security_active(r.relation)))))"
+	"    AND (" OWNS_LOG " OR (pg_catalog.has_table_privilege(r.relation, 'SELECT') " \
+	"      AND CASE WHEN pg_catalog.row_security_active(r.relation) THEN " SIGHT " > 0 ELSE true END)) " \
+	"  UNION ALL SELECT 0 WHERE " OWNS_LOG ")) " \
+	"AND (NOT e.table_id = ANY (" TENANT_TABLES ") OR " \
+	"  ((e.tenant = " TENANT " OR e.new_tenant = " TENANT ") AND e.id >= coalesce(c.tenant_from, 0)))"
 
 typedef struct StoreObject
 {
@@ -112,12 +173,13 @@ static const StoreObject store_objects[] =
 		"CREATE TABLE rowkeeper_log.tables ("
 		"  table_id integer NOT NULL, relation regclass,"
 		"  table_schema name NOT NULL, table_name name NOT NULL,"
-		"  from_id bigint NOT NULL, to_id bigint, since timestamptz NOT NULL,"
+		"  from_id bigint NOT NULL, to_id bigint, since timestamptz NOT NULL, tenant_from bigint,"
 		"  PRIMARY KEY (table_id, from_id));"
 		"CREATE UNIQUE INDEX tables_relation_idx ON rowkeeper_log.tables (relation) WHERE to_id IS NULL;"
 		"ALTER TABLE rowkeeper_log.tables ENABLE ROW LEVEL SECURITY",
 		"Tables that were ever audited, with their names over time: a name holds for the entries "
-	"with from_id <= id < to_id; relation is null once the table is dropped."},
+		"with from_id <= id < to_id; relation is null once the table is dropped; tenant_from: entries "
+	"before this one may have the value of another column as their tenant."},
 
 	{RK_LOG_SCHEMA, "partitions", "TABLE",
 		"CREATE TABLE rowkeeper_log.partitions (relation regclass, table_id integer);"

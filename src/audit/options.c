@@ -29,23 +29,18 @@ char *
 rk_audit_options_format(const RkAuditOptions *options)
 {
 	JsonbParseState *state = NULL;
-	JsonbValue	replica = {.type = jbvBool,.val.boolean = options->replica};
 	ListCell   *lc;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	rk_option_push(&state, WJB_KEY, "capture");
-	rk_option_push(&state, WJB_VALUE, options->full ? "full" : "changes");
+	rk_option_push_text(&state, "capture", options->full ? "full" : "changes");
 	rk_option_push(&state, WJB_KEY, "exclude");
 	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
 	foreach(lc, options->exclude)
 		rk_option_push(&state, WJB_ELEM, lfirst(lc));
 	pushJsonbValue(&state, WJB_END_ARRAY, NULL);
-	rk_option_push(&state, WJB_KEY, "keep");
-	rk_option_push(&state, WJB_VALUE, options->keep);
-	rk_option_push(&state, WJB_KEY, "tenant");
-	rk_option_push(&state, WJB_VALUE, options->tenant);
-	rk_option_push(&state, WJB_KEY, "replica");
-	pushJsonbValue(&state, WJB_VALUE, &replica);
+	rk_option_push_text(&state, "keep", options->keep);
+	rk_option_push_text(&state, "tenant", options->tenant);
+	rk_option_push_boolean(&state, "replica", options->replica);
 	return rk_options_text(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 

@@ -21,6 +21,7 @@
 
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -259,6 +260,8 @@ rk_changes_set(FunctionCallInfo fcinfo, Oid relid, const char *consumer,
 	if (changed)
 	{
 		rk_trigger_check_pending(tree);
+		/* what others have in there must not change until it is written again */
+		LockRelationOid(relid, ShareRowExclusiveLock);
 		create_row_trigger(fcinfo, relid, merge_arguments(relid, consumer, options));
 	}
 	changed |= ensure_row_trigger_state(fcinfo, tree, replica);
@@ -324,6 +327,7 @@ rk_changes_unset(FunctionCallInfo fcinfo, Oid relid, const char *consumer)
 		return false;
 
 	rk_trigger_check_pending(rk_relation_tree(relid, AccessShareLock));
+	LockRelationOid(relid, ShareRowExclusiveLock);
 	arguments = merge_arguments(relid, consumer, NULL);
 	if (arguments != NIL)
 	{

@@ -177,10 +177,12 @@ void
 rk_frame_append(RkFrame *frame, const RkChange *change, int consumer,
 				HeapTuple tuple, const void *tag)
 {
-	append_entry(frame, consumer, (RkEntry) {
-		.tuple = tuple, .tag = tag, .who = rk_frame_who(frame), .command = change->command,
-		.statement = frame->statement
-	});
+	RkEntry		entry = {
+		.tuple = tuple,.tag = tag,.who = rk_frame_who(frame),
+		.command = change->command,.statement = frame->statement
+	};
+
+	append_entry(frame, consumer, entry);
 }
 
 /* ---- flush ---- */

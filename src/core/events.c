@@ -173,6 +173,24 @@ read_by_others(void)
 }
 
 /*
+ * Whoever has TRIGGER on a table may make triggers, and put one in the place of
+ * another of its name: what our names are is ours to say.
+ */
+static void
+tell_of_new_trigger(const RkDdlCommand *command)
+{
+	RkNewTrigger trigger = {.tag = command->tag};
+	const char *name;
+
+	if (!rk_trigger_describe(command->relid, &trigger))
+		return;
+	name = trigger.name + strspn(trigger.name, "!~");
+	if (trigger.function == NULL && strncmp(name, "rowkeeper_", strlen("rowkeeper_")) == 0)
+		rk_trigger_refuse_reserved(&trigger, "Names that begin with rowkeeper_ are kept for the triggers of its features.");
+	tell_listeners(trigger_created, &trigger);
+}
+
+/*
  * rowkeeper._on_ddl_end(): event trigger "rowkeeper_ddl_end" on
  * ddl_command_end. Tells listeners of every relation that a command created
  * or altered. Raises what they raise: a command that would break a feature's
@@ -207,6 +225,9 @@ rowkeeper_on_ddl_end(PG_FUNCTION_ARGS)
 		};
 		CollectedCommand *collected = (CollectedCommand *) DatumGetPointer(event_column(i, 3, &isnull));
 
+		/* CREATE SCHEMA may contain grants */
+		if (!isnull && collected->type == SCT_Grant && collected->d.grant.istmt->objtype == OBJECT_TABLE)
+			tell_listeners(readers_altered, collected->d.grant.istmt->objects);
 		if (!isnull && collected->type == SCT_AlterTable)
 			command.subcommands = collected->d.alterTable.subcmds;
 		if (class == RelationRelationId)
@@ -214,7 +235,7 @@ rowkeeper_on_ddl_end(PG_FUNCTION_ARGS)
 		else if (class == NamespaceRelationId)
 			tell_listeners(schema_altered, &command);
 		else if (class == TriggerRelationId)
-			tell_listeners(trigger_created, &command);
+			tell_of_new_trigger(&command);
 		else if (class == ConstraintRelationId)
 			tell_listeners(constraint_altered, &command);
 	}
@@ -284,6 +305,20 @@ rowkeeper_on_drop(PG_FUNCTION_ARGS)
 	}
 	SPI_finish();
 	PG_RETURN_NULL();
+}
+
+/* A transaction is about to go past the isolation of tenants. */
+void
+rk_tell_bypassed(const char *reason)
+{
+	tell_listeners(tenants_bypassed, reason);
+}
+
+/* A table is isolated by the tenant in this column. */
+void
+rk_tell_isolated(Oid root, const char *column)
+{
+	tell_listeners(tenants_isolated, root, column);
 }
 
 /*

@@ -23,15 +23,18 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "parser/parser.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/plancache.h"
 #include "utils/syscache.h"
 
 static const struct
@@ -50,6 +53,7 @@ static const struct
 	{"default_table_access_method", "heap"},
 	{"check_function_bodies", "off"},
 	{"jit", "off"},				/* compiling takes longer than they do */
+	{"quote_all_identifiers", "off"},
 };
 
 static void
@@ -58,6 +62,71 @@ set_own_statement(bool own)
 	(void) set_config_option("rowkeeper.own_statement", own ? "on" : "off", PGC_INTERNAL,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
+
+/* ---- plans made past forced row security ---- */
+
+static bool plans_at_risk = false;	/* in this transaction */
+static bool plans_forgotten = false;	/* since it was said last */
+
+static void
+forget_plans_at_end(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_ABORT:
+			rk_plans_forget();
+			plans_at_risk = false;
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+forget_plans_of_subtransaction(SubXactEvent event, SubTransactionId mine,
+							   SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		rk_plans_forget();
+}
+
+/*
+ * From here on users' code (their triggers, above all) may run past the row
+ * security that an owner has forced on himself. The session's plan cache does
+ * not look at that: plans from before would be held to it, and the owner's next
+ * call of a function that is planned now would be shown all rows. So what was
+ * planned is forgotten here, and again by rk_plans_forget(), which whoever says
+ * this says when it is over; where that is an error, the end of the
+ * (sub)transaction does.
+ */
+void
+rk_plans_at_risk(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+	{
+		RegisterXactCallback(forget_plans_at_end, NULL);
+		RegisterSubXactCallback(forget_plans_of_subtransaction, NULL);
+		registered = true;
+	}
+	if (!plans_forgotten)
+		ResetPlanCache();
+	plans_at_risk = plans_forgotten = true;
+}
+
+/* Plans that were made since rk_plans_at_risk() are made anew. */
+void
+rk_plans_forget(void)
+{
+	if (plans_at_risk)
+		ResetPlanCache();
+	plans_forgotten = false;
+}
+
+/* ---- identities ---- */
 
 /*
  * The pinned settings for a whole process, which runs commands of ours only;
@@ -86,12 +155,24 @@ rk_identity_assume(RkIdentity *saved, Oid role, bool restricted)
 						   SECURITY_NOFORCE_RLS |
 						   (restricted ? SECURITY_RESTRICTED_OPERATION : 0));
 
+	saved->users_code = false;
 	saved->guc_level = NewGUCNestLevel();
 	set_own_statement(false);
 	for (int i = 0; i < lengthof(pinned_settings); i++)
 		(void) set_config_option(pinned_settings[i].name, pinned_settings[i].value,
 								 PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * The same for queries of users' tables. To plan one is to run users' code, too:
+ * what the expressions of their indexes and statistics call. So where the role
+ * is not who we are, it can leave nothing behind in the session.
+ */
+void
+rk_identity_assume_reader(RkIdentity *saved, Oid role)
+{
+	rk_identity_assume(saved, role, role != GetUserId());
 }
 
 /*
@@ -111,6 +192,8 @@ rk_identity_assume_owner(RkIdentity *saved, Oid owner)
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_NOFORCE_RLS |
 						   (owner != saved->user ? SECURITY_RESTRICTED_OPERATION : 0));
+	saved->users_code = true;
+	rk_plans_at_risk();
 	saved->guc_level = NewGUCNestLevel();
 	set_own_statement(false);
 	(void) set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION,
@@ -129,6 +212,8 @@ rk_identity_restore(const RkIdentity *saved)
 {
 	AtEOXact_GUC(false, saved->guc_level);
 	SetUserIdAndSecContext(saved->user, saved->sec_context);
+	if (saved->users_code)
+		rk_plans_forget();
 }
 
 /*
@@ -227,7 +312,7 @@ rk_fetch(Oid role, const char *sql, int nargs, Oid *types, Datum *values,
 	int			result;
 
 	*isnull = true;
-	rk_identity_assume(&saved, role, false);
+	rk_identity_assume_reader(&saved, role);
 	SPI_connect();
 	result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 1);
 	if (result < 0)
@@ -276,10 +361,19 @@ rk_fetch_oids(const char *sql)
 	return oids;
 }
 
+/* A step is put together of names: what is more than one statement is an attack. */
+static void
+check_is_one(const char *sql)
+{
+	if (list_length(raw_parser(sql, RAW_PARSE_DEFAULT)) != 1)
+		elog(ERROR, "not one statement: \"%s\"", sql);
+}
+
 /* Run a statement and show it as a step of the call (fcinfo NULL: only run). */
 void
 rk_run_step(FunctionCallInfo fcinfo, Oid role, const char *sql)
 {
+	check_is_one(sql);
 	(void) rk_run(role, sql);
 	if (fcinfo != NULL)
 		rk_step(fcinfo, sql);
@@ -292,6 +386,7 @@ rk_run_step(FunctionCallInfo fcinfo, Oid role, const char *sql)
 void
 rk_run_ddl_step(FunctionCallInfo fcinfo, Oid role, const char *sql)
 {
+	check_is_one(sql);
 	(void) run(role, false, sql, 0, NULL, NULL, NULL);
 	if (fcinfo != NULL)
 		rk_step(fcinfo, sql);

@@ -139,6 +139,14 @@ trim_log(void)
 				  "DELETE FROM rowkeeper._maintain_log WHERE ran_at < pg_catalog.now() - interval '" KEEP_LOG "'");
 }
 
+/* Of which table a run is, for the record; NULL names where it is gone. */
+void
+rk_maintain_name_table(RkMaintainRun *run, Oid relid)
+{
+	run->table_schema = get_namespace_name(get_rel_namespace(relid));
+	run->table_name = get_rel_name(relid);
+}
+
 /* What the task says anew each time. */
 static void
 clear_run(RkMaintainRun *run)

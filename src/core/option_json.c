@@ -79,6 +79,23 @@ rk_option_push(JsonbParseState **state, JsonbIteratorToken token, const char *st
 	pushJsonbValue(state, token, &value);
 }
 
+/* A member that is a string; NULL: null. */
+void
+rk_option_push_text(JsonbParseState **state, const char *name, const char *value)
+{
+	rk_option_push(state, WJB_KEY, name);
+	rk_option_push(state, WJB_VALUE, value);
+}
+
+void
+rk_option_push_boolean(JsonbParseState **state, const char *name, bool value)
+{
+	JsonbValue	boolean = {.type = jbvBool,.val.boolean = value};
+
+	rk_option_push(state, WJB_KEY, name);
+	pushJsonbValue(state, WJB_VALUE, &boolean);
+}
+
 /* The finished object as text; equal options are equal text. */
 char *
 rk_options_text(JsonbValue *object)

@@ -9,6 +9,7 @@
 #include "rowkeeper.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/pg_namespace.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -19,20 +20,24 @@ PG_FUNCTION_INFO_V1(rowkeeper_reset_privileges);
 
 /*
  * Statements that revoke what the script did not grant: everything of named
- * roles, and of PUBLIC all but SELECT on relations.
+ * roles, and of PUBLIC all but SELECT on relations; before each the transaction
+ * that made the object a member. What was a member before an update has the
+ * rights that somebody gave it since: tenant_role() does.
  */
 static const char revokes[] =
-"SELECT format('REVOKE ALL ON ROUTINE %s FROM %I CASCADE', p.oid::regprocedure, pg_get_userbyid(a.grantee))"
-" FROM pg_proc p, aclexplode(p.proacl) a"
+"WITH members AS (SELECT xmin, classid, objid FROM pg_depend WHERE deptype = 'e' AND refclassid = 'pg_extension'::regclass"
+"  AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'rowkeeper')) "
+"SELECT d.xmin, format('REVOKE ALL ON ROUTINE %s FROM %I CASCADE', p.oid::regprocedure, pg_get_userbyid(a.grantee))"
+" FROM pg_proc p JOIN members d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid, aclexplode(p.proacl) a"
 " WHERE p.pronamespace = 'rowkeeper'::regnamespace AND a.grantee NOT IN (0, p.proowner)"
 " UNION "
-"SELECT format('REVOKE ALL ON TABLE %s FROM %I CASCADE', c.oid::regclass, pg_get_userbyid(a.grantee))"
-" FROM pg_class c, aclexplode(c.relacl) a"
+"SELECT d.xmin, format('REVOKE ALL ON TABLE %s FROM %I CASCADE', c.oid::regclass, pg_get_userbyid(a.grantee))"
+" FROM pg_class c JOIN members d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid, aclexplode(c.relacl) a"
 " WHERE c.relnamespace = 'rowkeeper'::regnamespace AND c.relkind IN ('r', 'v', 'S')"
 " AND a.grantee NOT IN (0, c.relowner)"
 " UNION "
-"SELECT format('REVOKE %s ON TABLE %s FROM PUBLIC', a.privilege_type, c.oid::regclass)"
-" FROM pg_class c, aclexplode(c.relacl) a"
+"SELECT d.xmin, format('REVOKE %s ON TABLE %s FROM PUBLIC', a.privilege_type, c.oid::regclass)"
+" FROM pg_class c JOIN members d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid, aclexplode(c.relacl) a"
 " WHERE c.relnamespace = 'rowkeeper'::regnamespace AND c.relkind IN ('r', 'v')"
 " AND a.grantee = 0 AND a.privilege_type <> 'SELECT'";
 
@@ -67,7 +72,8 @@ rowkeeper_reset_privileges(PG_FUNCTION_ARGS)
 {
 	Oid			owner = rk_extension_owner();
 	RkIdentity	saved;
-	uint64		count;
+	uint64		found;
+	int64		count = 0;
 	SPITupleTable *statements;
 
 	check_schema_owner(owner);
@@ -76,12 +82,19 @@ rowkeeper_reset_privileges(PG_FUNCTION_ARGS)
 	SPI_connect();
 	if (SPI_execute(revokes, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the privileges of the extension's objects");
-	count = SPI_processed;
+	found = SPI_processed;
 	statements = SPI_tuptable;
-	for (uint64 i = 0; i < count; i++)
-		if (SPI_execute(SPI_getvalue(statements->vals[i], statements->tupdesc, 1), false, 0) < 0)
+	for (uint64 i = 0; i < found; i++)
+	{
+		bool		isnull;
+
+		if (!TransactionIdIsCurrentTransactionId(DatumGetTransactionId(SPI_getbinval(statements->vals[i], statements->tupdesc, 1, &isnull))))
+			continue;
+		if (SPI_execute(SPI_getvalue(statements->vals[i], statements->tupdesc, 2), false, 0) < 0)
 			elog(ERROR, "could not revoke a privilege");
+		count++;
+	}
 	SPI_finish();
 	rk_identity_restore(&saved);
-	PG_RETURN_INT64((int64) count);
+	PG_RETURN_INT64(count);
 }

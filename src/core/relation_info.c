@@ -13,12 +13,10 @@
 #include "catalog/partition.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-#define MAX_RELCACHE_LISTENERS 12
 
 static HTAB *relation_infos = NULL;
 static const RkChangeConsumer *consumers[RK_MAX_CONSUMERS];
@@ -123,6 +121,11 @@ fill_relation_info(RkRelationInfo *info, Relation rel)
 	if (meaning != NULL)
 		info->meaning = meaning->prepare(rel, info->root);
 	MemoryContextSwitchTo(old);
+
+	/*
+	 * What was heard meanwhile was nothing of the above: the caller's lock
+	 * keeps that as it is.
+	 */
 	info->valid = true;
 }
 
@@ -155,65 +158,22 @@ rk_relation_info_get(Relation rel)
 }
 
 static void
+invalidate(void *info)
+{
+	((RkRelationInfo *) info)->valid = false;
+}
+
+static void
 invalidate_relation_info(Datum arg, Oid relid)
 {
-	if (OidIsValid(relid))
-	{
-		RkRelationInfo *info = hash_search(relation_infos, &relid, HASH_FIND, NULL);
-
-		if (info != NULL)
-			info->valid = false;
-	}
-	else
-	{
-		HASH_SEQ_STATUS scan;
-		RkRelationInfo *info;
-
-		hash_seq_init(&scan, relation_infos);
-		while ((info = hash_seq_search(&scan)) != NULL)
-			info->valid = false;
-	}
+	rk_cache_visit(relation_infos, relid, invalidate);
 }
 
 void
 rk_relation_info_init(void)
 {
-	HASHCTL		control = {
-		.keysize = sizeof(Oid),
-		.entrysize = sizeof(RkRelationInfo),
-		.hcxt = TopMemoryContext	/* the module is never unloaded */
-	};
-
-	relation_infos = hash_create("rowkeeper relations", 64, &control,
-								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	relation_infos = rk_cache_create("rowkeeper relations", 64, sizeof(RkRelationInfo));
 	rk_relcache_listen(invalidate_relation_info);
-}
-
-/* ---- one callback for all ---- */
-
-/*
- * The server has room for ten relcache callbacks in a process, and takes up to
- * five of them itself (in a worker that applies changes), so ours is one.
- */
-static void (*relcache_listeners[MAX_RELCACHE_LISTENERS]) (Datum arg, Oid relid);
-static int	relcache_listener_count = 0;
-
-static void
-tell_relcache_listeners(Datum arg, Oid relid)
-{
-	for (int i = 0; i < relcache_listener_count; i++)
-		relcache_listeners[i] (arg, relid);
-}
-
-/* As CacheRegisterRelcacheCallback(); called once each, at load. */
-void
-rk_relcache_listen(void (*callback) (Datum arg, Oid relid))
-{
-	if (relcache_listener_count == MAX_RELCACHE_LISTENERS)
-		elog(ERROR, "too many relcache listeners");
-	if (relcache_listener_count == 0)
-		CacheRegisterRelcacheCallback(tell_relcache_listeners, (Datum) 0);
-	relcache_listeners[relcache_listener_count++] = callback;
 }
 
 /* ---- rows that come back ---- */

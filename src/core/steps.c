@@ -9,6 +9,8 @@
 #include "rowkeeper.h"
 
 #include "catalog/objectaccess.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -63,4 +65,26 @@ rk_check_owner(Oid relid)
 	if (!rk_is_relation_owner(relid, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)),
 					   get_rel_name(relid));
+}
+
+/* Say what stands in a table's way, as the doctor does; view: with root, detail and remedy. */
+void
+rk_warn_of(const char *view, Oid root)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(root)};
+	RkIdentity	saved;
+
+	rk_identity_assume(&saved, rk_extension_owner(), false);
+	SPI_connect();
+	if (SPI_execute_with_args(psprintf("SELECT detail, remedy FROM rowkeeper.%s WHERE root = $1"
+									   " ORDER BY detail COLLATE \"C\"", view),
+							  1, types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read what stands in the way of a table");
+	for (uint64 i = 0; i < SPI_processed; i++)
+		ereport(WARNING,
+				(errmsg("%s", SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1)),
+				 errhint("%s", SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2))));
+	SPI_finish();
+	rk_identity_restore(&saved);
 }

@@ -17,14 +17,21 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+/* The name of a function of ours; NULL: it is another's. */
+static char *
+our_function_name(Oid function)
+{
+	char	   *schema = get_namespace_name(get_func_namespace(function));
+
+	return schema != NULL && strcmp(schema, "rowkeeper") == 0 ? get_func_name(function) : NULL;
+}
+
 static bool
 is_our_function(Oid function, const char *expected)
 {
-	char	   *name = get_func_name(function);
-	char	   *schema = get_namespace_name(get_func_namespace(function));
+	char	   *name = our_function_name(function);
 
-	return name != NULL && schema != NULL &&
-		strcmp(name, expected) == 0 && strcmp(schema, "rowkeeper") == 0;
+	return name != NULL && strcmp(name, expected) == 0;
 }
 
 /* The arguments, which the catalog keeps as one text each, NUL after each. */
@@ -73,11 +80,48 @@ rk_trigger_read(Oid relid, const char *name, const char *function, RkTriggerRow 
 	{
 		found = true;
 		row->state = ((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled;
+		row->deferrable = ((Form_pg_trigger) GETSTRUCT(tuple))->tgdeferrable;
+		row->deferred = ((Form_pg_trigger) GETSTRUCT(tuple))->tginitdeferred;
 		row->arguments = split_arguments(tuple, RelationGetDescr(catalog));
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
 	return found;
+}
+
+/* What a trigger is; false where it is gone again. */
+bool
+rk_trigger_describe(Oid oid, RkNewTrigger *trigger)
+{
+	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(oid));
+	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		trigger->oid = oid;
+		trigger->relid = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
+		trigger->name = pstrdup(NameStr(((Form_pg_trigger) GETSTRUCT(tuple))->tgname));
+		trigger->function = our_function_name(((Form_pg_trigger) GETSTRUCT(tuple))->tgfoid);
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return HeapTupleIsValid(tuple);
+}
+
+/* Raise 42501: a trigger has a name, or calls a function, that only we bring together. */
+void
+rk_trigger_refuse_reserved(const RkNewTrigger *trigger, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("trigger \"%s\" of %s is reserved: its name or its function is rowkeeper's",
+					trigger->name, rk_relation_name(trigger->relid)),
+			 errhint("%s", hint)));
 }
 
 /* DDL on a table whose deferred triggers are pending fails: say how to go on. */

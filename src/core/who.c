@@ -7,8 +7,9 @@
  * Interned objects live for the session; when many have gathered they are all
  * dropped at the end of a transaction and rk_who_generation moves on.
  *
- * The actor is the first there is of: set_context() of this transaction, the
- * settings that rowkeeper.actor_settings lists, the session user.
+ * The actor is the first there is of: the user that a token names,
+ * set_context() of this transaction, the user that was claimed, the settings
+ * that rowkeeper.actor_settings lists, the session user.
  * set_context() is undone by ROLLBACK TO: a stack of what was said, tagged
  * with the subtransaction that said it.
  */
@@ -44,6 +45,7 @@ typedef struct InternedWho
 } InternedWho;
 
 uint64		rk_who_generation = 0;
+RkWhoClaim	rk_who_claim = NULL;
 
 static SaidContext *said = NULL;	/* innermost; in TopTransactionContext */
 
@@ -123,14 +125,26 @@ said_context(void)
 	return said == NULL ? NULL : said->context;
 }
 
-/* The actor and where it comes from; NULL actor: the session user. */
+/*
+ * The actor and where it comes from; NULL actor: the session user. What a
+ * token says nobody can say otherwise.
+ */
 static const char *
 find_actor(const char **source)
 {
 	const char *actor;
+	bool		is_signed = false;
+	const char *claim = rk_who_claim == NULL ? NULL : rk_who_claim(&is_signed);
 
+	if (claim != NULL && is_signed)
+	{
+		*source = "token";
+		return claim;
+	}
 	if ((actor = said_actor()) != NULL)
 		*source = "context";
+	else if ((actor = claim) != NULL)
+		*source = "claim";
 	else if ((actor = actor_of_settings()) != NULL)
 		*source = "setting";
 	else
@@ -244,6 +258,16 @@ rk_who_current(void)
 }
 
 /*
+ * Whether what is set for the transaction lasts beyond the call: in a
+ * transaction block, or in a function whose caller goes on.
+ */
+bool
+rk_is_within_transaction(void)
+{
+	return IsTransactionBlock() || SPI_unregister_relation("") != SPI_ERROR_UNCONNECTED;
+}
+
+/*
  * rowkeeper.set_context(actor text | bigint | uuid, context jsonb DEFAULT NULL)
  * returns text: the actor in force.
  *
@@ -261,7 +285,7 @@ rowkeeper_set_context(PG_FUNCTION_ARGS)
 	const char *source;
 	const char *actor;
 
-	if (!IsTransactionBlock() && SPI_unregister_relation("") == SPI_ERROR_UNCONNECTED)
+	if (!rk_is_within_transaction())
 		ereport(WARNING,
 				(errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
 				 errmsg("set_context holds for the current transaction only, which ends with this statement"),

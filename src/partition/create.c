@@ -47,22 +47,6 @@ rk_partition_run(Oid owner, const char *sql)
 	rk_identity_restore(&saved);
 }
 
-/*
- * The one value of a query on a user's table, as its owner under the same
- * restrictions: to plan a query already can run code of his.
- */
-Datum
-rk_partition_fetch(Oid owner, const char *sql, bool *isnull)
-{
-	RkIdentity	saved;
-	Datum		value;
-
-	rk_identity_assume(&saved, owner, true);
-	value = rk_fetch(owner, sql, 0, NULL, NULL, NULL, isnull);
-	rk_identity_restore(&saved);
-	return value;
-}
-
 static void
 run_step(FunctionCallInfo fcinfo, Oid owner, const char *sql)
 {

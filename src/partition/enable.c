@@ -289,11 +289,11 @@ check_uuids(const RkPartitionSet *set)
 
 	if (set->key->kind != RK_KEY_UUIDV7)
 		return;
-	(void) rk_partition_fetch(set->owner,
-							  psprintf("SELECT 1 FROM (SELECT %s::text AS v FROM %s WHERE %s IS NOT NULL LIMIT %d) x"
-									   " WHERE pg_catalog.substr(x.v, 15, 1) OPERATOR(pg_catalog.<>) '7'",
-									   key, rk_relation_name(set->root), key, UUIDS_LOOKED_AT),
-							  &isnull);
+	(void) rk_fetch(set->owner,
+					psprintf("SELECT 1 FROM (SELECT %s::text AS v FROM %s WHERE %s IS NOT NULL LIMIT %d) x"
+							 " WHERE pg_catalog.substr(x.v, 15, 1) OPERATOR(pg_catalog.<>) '7'",
+							 key, rk_relation_name(set->root), key, UUIDS_LOOKED_AT),
+					0, NULL, NULL, NULL, &isnull);
 	if (!isnull)
 		refuse_table(set->root, psprintf("%s has values that are not of version 7, which do not say when they were made", key),
 					 NULL);

@@ -37,32 +37,23 @@ rk_partition_options_parse(Jsonb *stored)
 	return options;
 }
 
-static void
-push_text(JsonbParseState **state, const char *name, const char *value)
-{
-	rk_option_push(state, WJB_KEY, name);
-	rk_option_push(state, WJB_VALUE, value);
-}
-
 /* Equal options are equal text. */
 char *
 rk_partition_options_format(const RkPartitionOptions *options)
 {
 	JsonbParseState *state = NULL;
-	JsonbValue	brin = {.type = jbvBool,.val.boolean = options->brin};
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_text(&state, "every", options->every);
-	push_text(&state, "ahead", options->ahead);
-	push_text(&state, "keep", options->keep);
-	push_text(&state, "on_expiry", options->on_expiry);
-	push_text(&state, "archive_schema", options->archive_schema);
-	push_text(&state, "timezone", options->timezone);
-	push_text(&state, "partition_schema", options->partition_schema);
-	rk_option_push(&state, WJB_KEY, "brin");
-	pushJsonbValue(&state, WJB_VALUE, &brin);
-	push_text(&state, "epoch", options->epoch);
-	push_text(&state, "origin", options->origin);
+	rk_option_push_text(&state, "every", options->every);
+	rk_option_push_text(&state, "ahead", options->ahead);
+	rk_option_push_text(&state, "keep", options->keep);
+	rk_option_push_text(&state, "on_expiry", options->on_expiry);
+	rk_option_push_text(&state, "archive_schema", options->archive_schema);
+	rk_option_push_text(&state, "timezone", options->timezone);
+	rk_option_push_text(&state, "partition_schema", options->partition_schema);
+	rk_option_push_boolean(&state, "brin", options->brin);
+	rk_option_push_text(&state, "epoch", options->epoch);
+	rk_option_push_text(&state, "origin", options->origin);
 	return rk_options_text(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 

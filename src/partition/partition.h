@@ -178,7 +178,6 @@ extern bool rk_partition_is_most(const RkPartitionSet *set, List *expired);
 
 /* create.c: one new partition */
 extern void rk_partition_run(Oid owner, const char *sql);
-extern Datum rk_partition_fetch(Oid owner, const char *sql, bool *isnull);
 extern char *rk_partition_create_sql(const RkPartitionSet *set, const RkWanted *wanted);
 extern char *rk_partition_attach_sql(const RkPartitionSet *set, const RkWanted *wanted);
 extern bool rk_partition_is_made(const RkPartitionSet *set, const RkWanted *wanted);

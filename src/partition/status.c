@@ -214,9 +214,9 @@ rowkeeper_partition_default_rows(PG_FUNCTION_ARGS)
 	if (set == NULL || !OidIsValid(set->default_partition) ||
 		!ConditionalLockRelationOid(set->default_partition, AccessShareLock))
 		PG_RETURN_NULL();
-	count = rk_partition_fetch(set->owner,
-							   psprintf("SELECT count(*) FROM (SELECT FROM %s LIMIT %d) x",
-										rk_relation_name(set->default_partition), ROWS_COUNTED),
-							   &isnull);
+	count = rk_fetch(set->owner,
+					 psprintf("SELECT count(*) FROM (SELECT FROM %s LIMIT %d) x",
+							  rk_relation_name(set->default_partition), ROWS_COUNTED),
+					 0, NULL, NULL, NULL, &isnull);
 	PG_RETURN_DATUM(count);
 }

@@ -181,13 +181,6 @@ postpone(RkTurn *turn)
 	turn->failed = NULL;
 }
 
-static void
-name_table(RkMaintainRun *run, Oid root)
-{
-	run->table_schema = get_namespace_name(get_rel_namespace(root));
-	run->table_name = get_rel_name(root);
-}
-
 /* Read a table's partitions and work on it, in memory that is given back. */
 static RkWork
 run_work(RkTurn *turn, RkPartitionOptions *options, RkMaintainRun *run, Work work)
@@ -208,7 +201,7 @@ run_turn(Queue *queue, RkTurn *turn, RkMaintainRun *run, Work work)
 {
 	RkPartitionOptions *options;
 
-	name_table(run, turn->root);
+	rk_maintain_name_table(run, turn->root);
 	if (run->table_name == NULL)
 		return;					/* dropped in the meantime */
 	run->more = true;			/* also where this raises */

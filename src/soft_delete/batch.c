@@ -56,8 +56,9 @@ PG_FUNCTION_INFO_V1(rowkeeper_soft_delete_batches);
 
 /* ---- objects ---- */
 
-static Oid
-store_relation(const char *name)
+/* A relation in the schema of what is kept; InvalidOid: there is none. */
+Oid
+rk_trash_relation(const char *name)
 {
 	Oid			schema = get_namespace_oid(RK_TRASH_SCHEMA, true);
 
@@ -88,7 +89,7 @@ static const char *const store_sql[] =
 static bool
 store_is_complete(void)
 {
-	return OidIsValid(store_relation("batch_id")) && OidIsValid(store_relation("batches"));
+	return OidIsValid(rk_trash_relation("batch_id")) && OidIsValid(rk_trash_relation("batches"));
 }
 
 /*
@@ -120,8 +121,8 @@ rk_batch_store_ensure(FunctionCallInfo fcinfo)
 		if (i == 0)
 			rk_store_reset_schema_acl(RK_TRASH_SCHEMA);
 	}
-	rk_store_reset_relation_acl(store_relation("batch_id"));
-	rk_store_reset_relation_acl(store_relation("batches"));
+	rk_store_reset_relation_acl(rk_trash_relation("batch_id"));
+	rk_store_reset_relation_acl(rk_trash_relation("batches"));
 	if (fcinfo != NULL)
 		rk_step(fcinfo, "created schema " RK_TRASH_SCHEMA);
 }
@@ -166,7 +167,7 @@ rk_batch_is_own(int64 batch)
 static int64
 draw_batch(void)
 {
-	Oid			sequence = store_relation("batch_id");
+	Oid			sequence = rk_trash_relation("batch_id");
 	int64		batch;
 
 	if (!OidIsValid(sequence))
@@ -252,7 +253,7 @@ end_transaction(XactEvent event, void *arg)
 void
 rk_batch_note(int64 batch, Oid root, int64 rows, const char *actor)
 {
-	Oid			relid = store_relation("batches");
+	Oid			relid = rk_trash_relation("batches");
 	Relation	rel;
 	Datum		values[7];
 	bool		nulls[7] = {false};
@@ -291,7 +292,7 @@ rk_batch_note(int64 batch, Oid root, int64 rows, const char *actor)
 /*
  * rowkeeper._soft_delete_batches() returns the batches of which rows can be
  * brought back: of tables that the caller may read whole (SELECT, and no row
- * security that hides rows from him) or owns; all for members of the
+ * security that hides rows from him) or owns (and then acts for no tenant); all for members of the
  * extension's owner. No rows before the first soft_delete().
  */
 Datum
@@ -299,7 +300,7 @@ rowkeeper_soft_delete_batches(PG_FUNCTION_ARGS)
 {
 	static const char query[] =
 		"SELECT b.batch, min(b.deleted_at), (array_agg(b.actor ORDER BY b.rows < 0))[1],"
-		" coalesce(n.nspname, b.table_schema), coalesce(c.relname, b.table_name), sum(b.rows)::bigint"
+		" coalesce(n.nspname, b.table_schema), coalesce(c.relname, b.table_name), sum(b.rows)::bigint, b.relation::oid"
 		" FROM " RK_TRASH_SCHEMA ".batches b"
 		" LEFT JOIN pg_class c ON c.oid = b.relation LEFT JOIN pg_namespace n ON n.oid = c.relnamespace"
 		" WHERE $2 OR (c.oid IS NOT NULL AND (pg_has_role($1, c.relowner, 'USAGE')"
@@ -321,16 +322,19 @@ rowkeeper_soft_delete_batches(PG_FUNCTION_ARGS)
 	SPI_connect();
 	if (SPI_execute_with_args(query, 2, types, args, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the batches");
+	rk_identity_restore(&saved);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		Datum		values[6];
-		bool		nulls[6];
+		Datum		values[7];
+		bool		nulls[7];
 
 		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, nulls);
+		if (!nulls[6] && get_rel_name(DatumGetObjectId(values[6])) != NULL &&
+			rk_is_held_by_claim(DatumGetObjectId(values[6])))
+			continue;			/* of all tenants */
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	SPI_finish();
-	rk_identity_restore(&saved);
 	return (Datum) 0;
 }
 
@@ -341,7 +345,7 @@ relation_dropped(const RkDrop *drop)
 	Oid			types[1] = {OIDOID};
 	Datum		values[1] = {ObjectIdGetDatum(drop->object)};
 
-	if (OidIsValid(store_relation("batches")))
+	if (OidIsValid(rk_trash_relation("batches")))
 		(void) rk_run_args(rk_extension_owner(),
 						   "UPDATE " RK_TRASH_SCHEMA ".batches SET relation = NULL WHERE relation = $1",
 						   1, types, values, NULL);

@@ -11,16 +11,12 @@
  */
 #include "soft_delete/soft_delete.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_constraint.h"
-#include "catalog/pg_trigger.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -93,7 +89,12 @@ follow_view(Oid view)
 		return;
 	root = rk_flag_view_base(view);
 	options = OidIsValid(root) ? rk_flag_options_of(root) : NULL;
-	if (options == NULL || options->hidden || !rk_flag_view_is_owned(view, root))
+	if (options == NULL || !rk_flag_view_is_owned(view, root))
+		return;
+	/* somebody may be changing them */
+	LockRelationOid(root, ShareUpdateExclusiveLock);
+	options = rk_flag_options_of(root);
+	if (options == NULL || options->hidden)
 		return;
 	schema = get_namespace_name(get_rel_namespace(view));
 	name = get_rel_name(view);
@@ -146,15 +147,29 @@ enabled_table_altered(const RkDdlCommand *command, Oid root, RkSoftDeleteOptions
 		rk_flag_view_follow(root, options);
 }
 
-/*
- * A relation was created or altered. Its own foreign keys are guarded where
- * they point to tables in flag mode.
- */
+/* A table's own foreign keys are guarded where they point to tables in flag mode. */
 static void
-relation_altered(const RkDdlCommand *command)
+table_altered(const RkDdlCommand *command)
 {
 	Oid			root;
 	RkSoftDeleteOptions *options;
+
+	if (!is_table(command->relid))
+		return;
+	root = rk_root_of(command->relid);
+	options = rk_soft_delete_options_of(root);
+	if (options != NULL)
+		enabled_table_altered(command, root, options);
+	release_detached(command);
+	if (!rk_is_loading_dump())
+		(void) rk_flag_guards_set(NULL, command->relid, false);
+}
+
+/* A relation was created or altered, and with it what inherits from it. */
+static void
+relation_altered(const RkDdlCommand *command)
+{
+	ListCell   *lc;
 
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(command->relid)))
 		return;
@@ -163,15 +178,13 @@ relation_altered(const RkDdlCommand *command)
 		follow_view(command->relid);
 		return;
 	}
-	if (!is_table(command->relid))
-		return;
-	root = rk_root_of(command->relid);
-	options = rk_soft_delete_options_of(root);
-	if (options != NULL)
-		enabled_table_altered(command, root, options);
-	release_detached(command);
-	if (!rk_is_loading_dump() && command->relid == root)
-		(void) rk_flag_guards_set(NULL, root, false);
+	foreach(lc, rk_relations_reached(command->relid))
+	{
+		RkDdlCommand reached = *command;
+
+		reached.relid = lfirst_oid(lc);
+		table_altered(&reached);
+	}
 }
 
 /* A schema was renamed, and with it all its views. */
@@ -194,37 +207,18 @@ schema_altered(const RkDdlCommand *command)
  * triggers (and a superuser, in a restore) is seen to here.
  */
 static void
-trigger_created(const RkDdlCommand *command)
+trigger_created(const RkNewTrigger *trigger)
 {
-	Relation	catalog;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
 	/* not only CREATE TRIGGER creates them: CREATE SCHEMA does, too */
-	if (superuser() || strcmp(command->tag, "ALTER TRIGGER") == 0)
+	if (superuser() || strcmp(trigger->tag, "ALTER TRIGGER") == 0)
 		return;
-	catalog = table_open(TriggerRelationId, AccessShareLock);
-	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(command->relid));
-	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
-		char	   *schema = get_namespace_name(get_func_namespace(trigger->tgfoid));
-		char	   *function = get_func_name(trigger->tgfoid);
-
-		if (strcmp(schema, "rowkeeper") == 0 &&
-			strncmp(function, "_soft_delete", strlen("_soft_delete")) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("trigger \"%s\" of %s calls a function that is reserved for rowkeeper",
-							NameStr(trigger->tgname), rk_relation_name(trigger->tgrelid)),
-					 errhint("rowkeeper.soft_delete() creates such triggers.")));
-	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
+	if (trigger->function != NULL &&
+		strncmp(trigger->function, "_soft_delete", strlen("_soft_delete")) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("trigger \"%s\" of %s calls a function that is reserved for rowkeeper",
+						trigger->name, rk_relation_name(trigger->relid)),
+				 errhint("rowkeeper.soft_delete() creates such triggers.")));
 }
 
 void

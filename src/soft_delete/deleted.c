@@ -6,26 +6,28 @@
  * stays so until the transaction ends, and two that want the same row wait
  * for each other here. What is read here is read as the owner of the store
  * and past row security; what is done with it (restore.c) is done as the
- * caller.
+ * caller. Rows that policies hide from him are not found (core/isolation.c
+ * says of whom that is true).
  */
 #include "soft_delete/deleted.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
+
+#define CHUNK 10000				/* rows whose keys are looked for at a time */
 
 RkDeletedSet *
-rk_deleted_set_create(void)
+rk_deleted_set_create(RkHolding holding)
 {
 	RkDeletedSet *set = palloc0(sizeof(RkDeletedSet));
 	HASHCTL		control = {
@@ -34,10 +36,26 @@ rk_deleted_set_create(void)
 		.hcxt = CurrentMemoryContext
 	};
 
+	set->holding = holding;
 	set->context = CurrentMemoryContext;
 	set->places = hash_create("rowkeeper deleted rows", 64, &control,
 							  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	return set;
+}
+
+static bool
+is_held(const RkDeletedSet *set, Oid root)
+{
+	switch (set->holding)
+	{
+		case RK_HOLDS_CALLER:
+			return rk_is_held(root);
+		case RK_HOLDS_CLAIMS:
+			return rk_is_held_by_claim(root);
+		case RK_HOLDS_NOBODY:
+			break;
+	}
+	return false;
 }
 
 /* Where the deleted rows of a table are; NULL: it has no soft delete. */
@@ -73,6 +91,9 @@ rk_deleted_store(RkDeletedSet *set, Oid root)
 				 errhint("SELECT rowkeeper.soft_delete(%s) makes it again.",
 						 quote_literal_cstr(rk_relation_name(root)))));
 	store->owner = rk_relation_owner(store->relid);
+	store->held = is_held(set, root);
+	store->by_key = store->held &&
+		pg_class_aclcheck(store->relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK;
 	store->rel = rk_relation_name(store->relid);
 	store->batch = store->trash ? "_batch" : pstrdup(quote_identifier(options->batch));
 	store->deleted_at = store->trash ? "_deleted_at" : pstrdup(quote_identifier(options->deleted_at));
@@ -135,6 +156,16 @@ rk_deleted_key_condition(const RkStore *store, const char *alias)
 	return sql.data;
 }
 
+/*
+ * What locks the rows that a query finds; nothing where who asks for them may
+ * not do to them what he is about to, which he is told later.
+ */
+const char *
+rk_deleted_lock(const RkDeletedSet *set, const RkStore *store, const char *alias)
+{
+	return set->may_lock == NULL || set->may_lock(store) ? psprintf(" FOR UPDATE OF %s", alias) : "";
+}
+
 static RkDeletedRow *
 add_row(RkDeletedSet *set, RkStore *store, HeapTuple tuple, TupleDesc desc, bool child)
 {
@@ -163,6 +194,93 @@ add_row(RkDeletedSet *set, RkStore *store, HeapTuple tuple, TupleDesc desc, bool
 	return row;
 }
 
+/* Say of rows which of them their policies show the caller, who asks with his own search_path. */
+static void
+find_visible_places(const RkStore *store, List *rows, bool *visible)
+{
+	Oid			types[2] = {OIDARRAYOID, TIDARRAYOID};
+	Datum		values[2];
+
+	rk_deleted_places(rows, &values[0], &values[1]);
+	if (SPI_execute_with_args(psprintf("SELECT k.n FROM unnest($1, $2) WITH ORDINALITY AS k (t, i, n)"
+									   " JOIN %s x ON x.ctid OPERATOR(pg_catalog.=) k.i"
+									   " AND x.tableoid OPERATOR(pg_catalog.=) k.t", store->rel),
+							  2, types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read deleted rows");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		visible[DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)) - 1] = true;
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/*
+ * The same of who may read columns only, and so not where a row is: whether he
+ * sees any of its key.
+ */
+static bool
+is_key_visible(const RkStore *store, RkDeletedRow *row)
+{
+	Oid			types[INDEX_MAX_KEYS] = {OIDARRAYOID, TIDARRAYOID};
+	Datum		values[INDEX_MAX_KEYS];
+	StringInfoData sql;
+	RkIdentity	saved;
+	bool		visible;
+
+	initStringInfo(&sql);
+	for (int i = 0; i < store->key->count; i++)
+		appendStringInfo(&sql, "%sformat('%%s', %s)", i > 0 ? ", " : "SELECT ",
+						 rk_deleted_column(store, "x", store->key->names[i]));
+	appendStringInfo(&sql, " FROM unnest($1, $2) AS k (t, i) JOIN %s x ON x.ctid = k.i AND x.tableoid = k.t", store->rel);
+	rk_deleted_places(list_make1(row), &values[0], &values[1]);
+	rk_identity_assume_reader(&saved, store->owner);
+	if (SPI_execute_with_args(sql.data, 2, types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the key of a deleted row");
+	rk_identity_restore(&saved);
+	if (SPI_processed != 1)
+		return false;
+	for (int i = 0; i < store->key->count; i++)
+	{
+		types[i] = TEXTOID;
+		values[i] = CStringGetTextDatum(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	if (SPI_execute_with_args(psprintf("SELECT 1 FROM %s x WHERE %s LIMIT 1", store->rel,
+									   rk_deleted_key_condition(store, "x")),
+							  store->key->count, types, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read deleted rows");
+	visible = SPI_processed > 0;
+	SPI_freetuptable(SPI_tuptable);
+	return visible;
+}
+
+/* Of these rows of a store those that the caller sees; the others leave the set. Within SPI. */
+static List *
+keep_visible(RkDeletedSet *set, const RkStore *store, List *rows)
+{
+	List	   *kept = NIL;
+	bool	   *visible = palloc0(list_length(rows) * sizeof(bool));
+	ListCell   *lc;
+
+	if (!store->by_key)
+		find_visible_places(store, rows, visible);
+	else
+		foreach(lc, rows)
+			visible[foreach_current_index(lc)] = is_key_visible(store, lfirst(lc));
+	foreach(lc, rows)
+	{
+		RkDeletedRow *row = lfirst(lc);
+
+		if (visible[foreach_current_index(lc)])
+			kept = lappend(kept, row);
+		else
+			(void) hash_search(set->places, &row->place, HASH_REMOVE, NULL);
+	}
+	return kept;
+}
+
 /*
  * Add the rows that a query of the store finds and locks (tableoid, ctid and
  * batch); returns those that are new. Within SPI.
@@ -173,8 +291,9 @@ rk_deleted_collect(RkDeletedSet *set, RkStore *store, const char *sql, int nargs
 {
 	List	   *rows = NIL;
 	RkIdentity	saved;
+	MemoryContext old;
 
-	rk_identity_assume(&saved, store->owner, store->owner != GetUserId());
+	rk_identity_assume_reader(&saved, store->owner);
 	if (SPI_execute_with_args(sql, nargs, types, values, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read deleted rows");
 	rk_identity_restore(&saved);
@@ -184,19 +303,19 @@ rk_deleted_collect(RkDeletedSet *set, RkStore *store, const char *sql, int nargs
 				 errmsg("column %s of %s is of type %s, not %s", store->batch, store->rel,
 						format_type_be(SPI_gettypeid(SPI_tuptable->tupdesc, 3)),
 						format_type_be(INT8OID))));
+	old = MemoryContextSwitchTo(set->context);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		RkDeletedRow *row = add_row(set, store, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, child);
-		MemoryContext old = MemoryContextSwitchTo(set->context);
 
 		if (row != NULL)
-		{
 			rows = lappend(rows, row);
-			store->rows = lappend(store->rows, row);
-		}
-		MemoryContextSwitchTo(old);
 	}
 	SPI_freetuptable(SPI_tuptable);
+	if (store->held && rows != NIL)
+		rows = keep_visible(set, store, rows);
+	store->rows = list_concat(store->rows, rows);
+	MemoryContextSwitchTo(old);
 	return rows;
 }
 
@@ -260,48 +379,98 @@ rk_deleted_note_gone(const RkStore *store, List *rows)
 
 /* ---- foreign keys ---- */
 
-/* "p.id = c.order_id AND ...", with the operators of the foreign key. */
+/*
+ * What can refer to these rows by a foreign key: their values of its columns,
+ * as a JSON array of arrays of text; *none: no row has them all. Read as the
+ * parent's owner, while the children are read as theirs: neither needs to have
+ * a right on the other's table, and nobody's code runs as somebody else.
+ */
+Datum
+rk_deleted_keys(const RkStore *parent, const RkLink *link, List *rows, bool *none)
+{
+	Oid			types[2] = {OIDARRAYOID, TIDARRAYOID};
+	Datum		values[2];
+	StringInfoData texts;
+	StringInfoData given;
+
+	initStringInfo(&texts);
+	initStringInfo(&given);
+	for (int i = 0; i < link->nkeys; i++)
+	{
+		char	   *column = rk_deleted_column(parent, "p", get_attname(link->parent, link->parent_keys[i], false));
+
+		appendStringInfo(&texts, "%sformat('%%s', %s)", i > 0 ? ", " : "", column);
+		appendStringInfo(&given, "%s%s IS NOT NULL", i > 0 ? " AND " : "", column);
+	}
+	rk_deleted_places(rows, &values[0], &values[1]);
+	return rk_fetch(parent->owner,
+					psprintf("SELECT jsonb_agg(jsonb_build_array(%s)) FROM unnest($1, $2) AS k (t, i)"
+							 " JOIN %s p ON p.ctid = k.i AND p.tableoid = k.t WHERE %s",
+							 texts.data, parent->rel, given.data),
+					2, types, values, NULL, none);
+}
+
+/*
+ * That a row "c" of the child refers to a key "k" among these; kept: where the
+ * child's deleted rows are, NULL: the table itself is meant.
+ */
 char *
-rk_deleted_link(const RkStore *parent, const RkStore *child, const RkLink *link)
+rk_deleted_refers(const RkStore *kept, const RkLink *link)
 {
 	StringInfoData sql;
 
 	initStringInfo(&sql);
 	for (int i = 0; i < link->nkeys; i++)
 	{
-		HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(link->operators[i]));
-		Form_pg_operator operator;
+		char	   *name = get_attname(link->child, link->child_keys[i], false);
+		Oid			type = getBaseType(get_atttype(link->parent, link->parent_keys[i]));
 
-		if (!HeapTupleIsValid(tuple))
-			elog(ERROR, "cache lookup failed for operator %u", link->operators[i]);
-		operator = (Form_pg_operator) GETSTRUCT(tuple);
-		appendStringInfo(&sql, "%s%s OPERATOR(%s.%s) %s", i > 0 ? " AND " : "",
-						 rk_deleted_column(parent, "p", get_attname(parent->root, link->parent_keys[i], false)),
-						 quote_identifier(get_namespace_name(operator->oprnamespace)),
-						 NameStr(operator->oprname),
-						 rk_deleted_column(child, "c", get_attname(child->root, link->child_keys[i], false)));
-		ReleaseSysCache(tuple);
+		appendStringInfoString(&sql, i > 0 ? " AND " : "");
+		generate_operator_clause(&sql,
+								 psprintf("(k.value ->> %d)::%s", i, rk_trash_type_sql(type)), type,
+								 link->operators[i],
+								 kept != NULL ? rk_deleted_column(kept, "c", name)
+								 : psprintf("c.%s", quote_identifier(name)),
+								 getBaseType(get_atttype(link->child, link->child_keys[i])));
 	}
 	return sql.data;
 }
 
-/* The rows of one batch that refer to these rows, by one foreign key. */
+/* rk_deleted_children() of a part of the rows. */
 static List *
-children_by(RkDeletedSet *set, const RkStore *parent, RkStore *child, const RkLink *link,
+children_of(RkDeletedSet *set, const RkStore *parent, RkStore *child, const RkLink *link,
 			List *rows, int64 batch)
 {
-	Oid			types[3] = {OIDARRAYOID, TIDARRAYOID, INT8OID};
-	Datum		values[3];
-	char	   *sql = psprintf("SELECT c.tableoid, c.ctid, c.%s FROM unnest($1, $2) AS k (t, i)"
-							   " JOIN %s p ON p.ctid = k.i AND p.tableoid = k.t"
-							   " JOIN %s c ON %s"
-							   " WHERE c.%s = $3 AND %s FOR UPDATE OF c",
-							   child->batch, parent->rel, child->rel, rk_deleted_link(parent, child, link),
-							   child->batch, rk_deleted_condition(child, "c"));
+	Oid			types[2] = {JSONBOID, INT8OID};
+	Datum		values[2];
+	bool		none;
 
-	rk_deleted_places(rows, &values[0], &values[1]);
-	values[2] = Int64GetDatum(batch);
-	return rk_deleted_collect(set, child, sql, 3, types, values, true);
+	values[0] = rk_deleted_keys(parent, link, rows, &none);
+	values[1] = Int64GetDatum(batch);
+	if (none)
+		return NIL;
+	return rk_deleted_collect(set, child,
+							  psprintf("SELECT c.tableoid, c.ctid, c.%s FROM jsonb_array_elements($1) AS k"
+									   " JOIN %s c ON %s WHERE ($2 = 0 OR c.%s = $2) AND %s"
+									   " ORDER BY c.tableoid, c.ctid%s",
+									   child->batch, child->rel, rk_deleted_refers(child, link),
+									   child->batch, rk_deleted_condition(child, "c"),
+									   rk_deleted_lock(set, child, "c")),
+							  2, types, values, true);
+}
+
+/* Add the deleted rows that refer to these by one foreign key: of a batch, or (0) of any. */
+List *
+rk_deleted_children(RkDeletedSet *set, const RkStore *parent, RkStore *child, const RkLink *link,
+					List *rows, int64 batch)
+{
+	List	   *children = NIL;
+
+	for (int done = 0; done < list_length(rows); done += CHUNK)
+		children = list_concat(children,
+							   children_of(set, parent, child, link,
+										   list_copy_head(list_copy_tail(rows, done), CHUNK), batch));
+	return children;
 }
 
 /* Add what of a batch hangs on these rows, all of one store, however far. */
@@ -318,14 +487,14 @@ rk_deleted_find_children(RkDeletedSet *set, List *rows, int64 batch)
 	foreach(lc, rk_links_to(parent->root))
 	{
 		RkLink	   *link = lfirst(lc);
-		RkStore    *child = rk_deleted_store(set, link->child);
+		RkStore    *child = rk_deleted_store(set, rk_root_of(link->child));
 
 		if (child != NULL)
-			rk_deleted_find_children(set, children_by(set, parent, child, link, rows, batch), batch);
+			rk_deleted_find_children(set, rk_deleted_children(set, parent, child, link, rows, batch), batch);
 	}
 }
 
-/* The same; a table without soft delete is an error. */
+/* Where the deleted rows of a table are; that it has none is an error. */
 RkStore *
 rk_deleted_open_store(RkDeletedSet *set, Oid root)
 {

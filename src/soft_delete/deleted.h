@@ -1,8 +1,8 @@
 /*
  * deleted.h
  *
- * Deleted rows wherever they are kept, for restore.c, purge.c and hard.c: a
- * store is the trash table, or in flag mode the table itself.
+ * Deleted rows wherever they are kept, for restore.c and purge.c: a store is
+ * the trash table, or in flag mode the table itself.
  */
 #ifndef RK_DELETED_H
 #define RK_DELETED_H
@@ -26,6 +26,10 @@ typedef struct RkStore
 	RkRowKey   *key;
 	List	   *rows;			/* of RkDeletedRow */
 	List	   *plans;			/* restore.c's */
+	bool		held;			/* what policies hide from the caller is not
+								 * there for him */
+	bool		by_key;			/* and he may read columns only */
+	bool		key_shown;		/* restore.c: whoever asks may read all keys */
 	bool		placed;			/* while stores are put in order */
 } RkStore;
 
@@ -44,15 +48,25 @@ typedef struct RkDeletedRow
 	bool		child;			/* its parent is in the set */
 } RkDeletedRow;
 
+/* Whom row security holds in what is found. */
+typedef enum RkHolding
+{
+	RK_HOLDS_NOBODY,
+	RK_HOLDS_CLAIMS,			/* an owner who acts for a tenant */
+	RK_HOLDS_CALLER
+} RkHolding;
+
 /* Rows, each once, with the stores that they are in. */
 typedef struct RkDeletedSet
 {
+	RkHolding	holding;
 	List	   *stores;
 	HTAB	   *places;
 	MemoryContext context;
+	bool		(*may_lock) (const RkStore *store); /* NULL: whoever asks may */
 } RkDeletedSet;
 
-extern RkDeletedSet *rk_deleted_set_create(void);
+extern RkDeletedSet *rk_deleted_set_create(RkHolding holding);
 extern RkStore *rk_deleted_store(RkDeletedSet *set, Oid root);
 extern RkStore *rk_deleted_open_store(RkDeletedSet *set, Oid root);
 extern char *rk_deleted_condition(const RkStore *store, const char *alias);
@@ -62,7 +76,11 @@ extern char *rk_deleted_key_condition(const RkStore *store, const char *alias);
 extern List *rk_deleted_collect(RkDeletedSet *set, RkStore *store, const char *sql, int nargs,
 								Oid *types, Datum *values, bool child);
 extern void rk_deleted_note_gone(const RkStore *store, List *rows);
-extern char *rk_deleted_link(const RkStore *parent, const RkStore *child, const RkLink *link);
+extern const char *rk_deleted_lock(const RkDeletedSet *set, const RkStore *store, const char *alias);
+extern Datum rk_deleted_keys(const RkStore *parent, const RkLink *link, List *rows, bool *none);
+extern char *rk_deleted_refers(const RkStore *kept, const RkLink *link);
+extern List *rk_deleted_children(RkDeletedSet *set, const RkStore *parent, RkStore *child,
+								 const RkLink *link, List *rows, int64 batch);
 extern void rk_deleted_forget(RkDeletedSet *set, RkStore *store);
 extern void rk_deleted_places(List *rows, Datum *tableoids, Datum *tids);
 extern void rk_deleted_find_children(RkDeletedSet *set, List *rows, int64 batch);

@@ -495,6 +495,31 @@ check_target(Oid target)
 							  quote_literal_cstr(rk_relation_name(root))));
 }
 
+/*
+ * Guards are made on the tables that reference this one. Those are locked
+ * before it, in the order in which the server locks for a foreign key: who
+ * makes one at the same time waits for us, or we for him.
+ */
+static void
+lock_unguarded(FunctionCallInfo fcinfo, Oid root)
+{
+	ListCell   *lc;
+
+	foreach(lc, rk_links_to(root))
+	{
+		const RkLink *link = lfirst(lc);
+
+		if (link->child != root && !rk_flag_is_guarded(fcinfo, link))
+			LockRelationOid(link->child, ShareRowExclusiveLock);
+	}
+}
+
+static bool
+may_be_flag(Oid root, const char *mode)
+{
+	return (mode == NULL || strcmp(mode, "flag") == 0) && rk_trash_options_of(root) == NULL;
+}
+
 static void
 enable_soft_delete(FunctionCallInfo fcinfo, Oid root, const Arguments *arguments)
 {
@@ -502,6 +527,8 @@ enable_soft_delete(FunctionCallInfo fcinfo, Oid root, const Arguments *arguments
 	RkSoftDeleteOptions *options;
 
 	check_target(root);
+	if (may_be_flag(root, arguments->mode))
+		lock_unguarded(fcinfo, root);
 	/* two calls for one table wait for each other, writers do not */
 	LockRelationOid(root, ShareUpdateExclusiveLock);
 	rk_trigger_check_pending(rk_relation_tree(root, AccessShareLock));
@@ -531,8 +558,8 @@ enable_soft_delete(FunctionCallInfo fcinfo, Oid root, const Arguments *arguments
  * index. Locks, until commit: SHARE UPDATE EXCLUSIVE on the table (writers go
  * on); ACCESS EXCLUSIVE while missing columns are added, SHARE ROW EXCLUSIVE
  * on it, its partitions and, for guards, on tables that reference it, where
- * triggers change. The caller must own the table, and a view that is adopted.
- * Errors: 42501 not the owner, 0A000 what cannot be soft-deleted or an unsafe
+ * triggers change. The caller must own the table; a view that is adopted must
+ * be its owner's. Errors: 42501 not the owner, 0A000 what cannot be soft-deleted or an unsafe
  * foreign key, 22023 an option, 42P07 the view's name is taken.
  */
 Datum
@@ -555,8 +582,10 @@ rowkeeper_soft_delete(PG_FUNCTION_ARGS)
 static bool
 disable_soft_delete(FunctionCallInfo fcinfo, Oid root)
 {
-	RkSoftDeleteOptions *options = rk_soft_delete_options_of(root);
+	RkSoftDeleteOptions *options;
 
+	LockRelationOid(root, ShareUpdateExclusiveLock);	/* as soft_delete() does */
+	options = rk_soft_delete_options_of(root);
 	if (options == NULL && rk_soft_delete_triggers_left(root))
 	{
 		rk_soft_delete_triggers_drop(fcinfo, root);

@@ -32,6 +32,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
@@ -71,7 +72,7 @@ typedef struct RowDelete
 	Oid			root;
 	bool		referenced;
 	RkFlagStamp stamp;
-	List	   *links;			/* RkLink *, to the table */
+	List	   *links;			/* RkLink *, to the relation */
 	RkRowWriter *writer;		/* opened with the first row to fill */
 } RowDelete;
 
@@ -297,6 +298,38 @@ run_action(const ChildAction *action, Datum *values, char *nulls)
 	return SPI_processed;
 }
 
+/* Whether rows of a table have triggers that are not the extension's; of partitions perhaps. */
+static bool
+has_users_triggers(Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	const TriggerDesc *triggers = rel->trigdesc;
+	Oid			ours = get_namespace_oid("rowkeeper", true);
+	bool		found = rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+		found |= !triggers->triggers[i].tgisinternal &&
+			get_func_namespace(triggers->triggers[i].tgfoid) != ours;
+	table_close(rel, NoLock);
+	return found;
+}
+
+/*
+ * Triggers of children run past a row security that their owner has forced on
+ * himself: what they plan is forgotten when the statement ends.
+ */
+static void
+watch_plans(Oid child)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(child));
+	bool		forced = HeapTupleIsValid(tuple) && ((Form_pg_class) GETSTRUCT(tuple))->relforcerowsecurity;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	if (forced && has_users_triggers(child))
+		rk_plans_at_risk();
+}
+
 /*
  * As the child's owner, past row security, as foreign keys do. The statement
  * is prepared as he, too: its policies are added, or left out, there.
@@ -318,6 +351,7 @@ follow_link(const RkLink *link, const RkSoftDeleteOptions *parent, Relation rel,
 	SetUserIdAndSecContext(rk_relation_owner(link->child),
 						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
 	action = action_of(link, parent);
+	watch_plans(link->child);
 	if (fill_arguments(action, link, rel, row, at, batch, values, nulls) >= 0)
 	{
 		batch_before = rk_batch_enter(batch);
@@ -344,7 +378,7 @@ follow_link(const RkLink *link, const RkSoftDeleteOptions *parent, Relation rel,
 static void
 follow_links(const RowDelete *state, Relation rel, HeapTuple row, TimestampTz at, int64 batch)
 {
-	const RkFlagTable *table = rk_flag_table(state->root);
+	const RkFlagTable *table = rk_flag_table(state->relid);
 	ListCell   *lc;
 
 	if (table == NULL)
@@ -609,7 +643,6 @@ static RowDelete *
 state_of(MemoryContext context, Relation rel)
 {
 	Oid			relid = RelationGetRelid(rel);
-	Oid			root;
 	const RkFlagTable *table;
 	MemoryContext old;
 	RowDelete  *state;
@@ -618,19 +651,18 @@ state_of(MemoryContext context, Relation rel)
 		if (state->context == context && state->relid == relid)
 			return state;
 
-	root = rk_root_of(relid);
-	table = rk_flag_table(root);
+	table = rk_flag_table(relid);
 	if (table == NULL)
 		return NULL;
 	old = MemoryContextSwitchTo(context);
 	state = palloc0(sizeof(RowDelete));
 	state->context = context;
 	state->relid = relid;
-	state->root = root;
+	state->root = rk_root_of(relid);
 	state->referenced = table->referenced;
 	rk_flag_columns(table, rel, &state->stamp);
 	if (state->referenced)
-		state->links = rk_links_to(root);
+		state->links = rk_links_to(relid);
 	MemoryContextSwitchTo(old);
 
 	state->callback.func = forget_state;
@@ -770,12 +802,5 @@ rowkeeper_soft_delete_direct(PG_FUNCTION_ARGS)
 void
 rk_flag_delete_init(void)
 {
-	HASHCTL		control = {
-		.keysize = sizeof(Oid),
-		.entrysize = sizeof(ChildAction),
-		.hcxt = TopMemoryContext	/* the module is never unloaded */
-	};
-
-	actions = hash_create("rowkeeper foreign keys", 64, &control,
-						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	actions = rk_cache_create("rowkeeper foreign keys", 64, sizeof(ChildAction));
 }

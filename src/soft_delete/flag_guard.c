@@ -21,14 +21,13 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/partition.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -98,19 +97,25 @@ free_plans(Guard *guard)
 		SPI_freeplan(look);
 }
 
+/* The foreign key of a relation, or of what it is a partition of. */
 static const RkLink *
 link_named(Oid child, Oid parent, const char *name)
 {
-	ListCell   *lc;
-
-	foreach(lc, rk_links_from(child))
+	for (;;)
 	{
-		RkLink	   *link = lfirst(lc);
+		ListCell   *lc;
 
-		if (link->parent == parent && strcmp(link->name, name) == 0)
-			return link;
+		foreach(lc, rk_links_of(child))
+		{
+			RkLink	   *link = lfirst(lc);
+
+			if (link->parent == parent && strcmp(link->name, name) == 0)
+				return link;
+		}
+		if (!get_rel_relispartition(child))
+			return NULL;
+		child = get_partition_parent(child, true);
 	}
-	return NULL;
 }
 
 /* Where the child itself says that a row is deleted; 0: nowhere. */
@@ -132,15 +137,16 @@ fill_guard(Guard *guard, const TriggerData *trigger)
 
 	free_plans(guard);
 	guard->relid = RelationGetRelid(trigger->tg_relation);
-	guard->child = rk_root_of(guard->relid);
+	guard->child = guard->relid;
 	guard->parent = trigger->tg_trigger->tgconstrrelid;
 	guard->active = false;
 	link = trigger->tg_trigger->tgnargs < 1 ? NULL
-		: link_named(guard->child, guard->parent, trigger->tg_trigger->tgargs[0]);
+		: link_named(guard->relid, guard->parent, trigger->tg_trigger->tgargs[0]);
 	options = link == NULL ? NULL : rk_flag_options_of(guard->parent);
 	if (options != NULL)
 	{
 		guard->active = true;
+		guard->child = link->child;
 		strlcpy(guard->constraint, link->name, NAMEDATALEN);
 		guard->nkeys = link->nkeys;
 		for (int i = 0; i < link->nkeys; i++)
@@ -338,13 +344,6 @@ rowkeeper_soft_delete_guard(PG_FUNCTION_ARGS)
 void
 rk_flag_guard_init(void)
 {
-	HASHCTL		control = {
-		.keysize = sizeof(Oid),
-		.entrysize = sizeof(Guard),
-		.hcxt = TopMemoryContext	/* the module is never unloaded */
-	};
-
-	guards = hash_create("rowkeeper guards", 64, &control,
-						 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	guards = rk_cache_create("rowkeeper guards", 64, sizeof(Guard));
 	rk_relcache_listen(invalidate_guards);
 }

@@ -88,7 +88,10 @@ rowkeeper_soft_delete_end(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not called by trigger manager", "_soft_delete_end")));
 	if (!rk_flag_cascading)
+	{
 		rk_flag_notes_write();
+		rk_plans_forget();
+	}
 	PG_RETURN_POINTER(NULL);
 }
 

@@ -1,11 +1,13 @@
 /*
  * flag_table.c
  *
- * What the row triggers know of a table in flag mode, cached by its OID: its
- * options, and whether a foreign key points to it. As core's relation info,
- * an entry becomes valid only once it is filled, and any change of the table
- * makes it invalid: the options are in a trigger's arguments, and a foreign
- * key puts triggers on the table that it points to.
+ * What the row triggers know of a table in flag mode, or of a partition of it,
+ * cached by its OID: its options, and whether a foreign key points to it. As
+ * core's relation info, an entry becomes valid only once it is filled, and any
+ * change of the table makes it invalid: the options are in a trigger's
+ * arguments, and a foreign key puts triggers on the table that it points to;
+ * partitions have both, too. Whoever asks holds a lock that keeps others from
+ * changing either.
  */
 #include "soft_delete/soft_delete.h"
 
@@ -15,7 +17,6 @@
 #include "nodes/nodes.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -28,8 +29,8 @@ fill_table(RkFlagTable *table)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "rowkeeper flag table",
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	RkSoftDeleteOptions *options = rk_flag_options_of(table->root);
-	bool		referenced = rk_links_to(table->root) != NIL;
+	RkSoftDeleteOptions *options = rk_flag_options_of(table->relid);
+	bool		referenced = rk_links_to(table->relid) != NIL;
 
 	MemoryContextSwitchTo(old);
 	if (table->context != NULL)
@@ -47,12 +48,12 @@ fill_table(RkFlagTable *table)
 	table->valid = true;
 }
 
-/* What is known of a table (a root); NULL where it is not in flag mode. */
+/* What is known of a table or partition; NULL where it is not in flag mode. */
 const RkFlagTable *
-rk_flag_table(Oid root)
+rk_flag_table(Oid relid)
 {
 	bool		found;
-	RkFlagTable *table = hash_search(tables, &root, HASH_ENTER, &found);
+	RkFlagTable *table = hash_search(tables, &relid, HASH_ENTER, &found);
 
 	if (!found)
 	{
@@ -65,34 +66,21 @@ rk_flag_table(Oid root)
 }
 
 static void
+invalidate(void *table)
+{
+	((RkFlagTable *) table)->valid = false;
+}
+
+static void
 invalidate_table(Datum arg, Oid relid)
 {
-	HASH_SEQ_STATUS scan;
-	RkFlagTable *table;
-
-	if (OidIsValid(relid))
-	{
-		table = hash_search(tables, &relid, HASH_FIND, NULL);
-		if (table != NULL)
-			table->valid = false;
-		return;
-	}
-	hash_seq_init(&scan, tables);
-	while ((table = hash_seq_search(&scan)) != NULL)
-		table->valid = false;
+	rk_cache_visit(tables, relid, invalidate);
 }
 
 void
 rk_flag_table_init(void)
 {
-	HASHCTL		control = {
-		.keysize = sizeof(Oid),
-		.entrysize = sizeof(RkFlagTable),
-		.hcxt = TopMemoryContext	/* the module is never unloaded */
-	};
-
-	tables = hash_create("rowkeeper flag tables", 64, &control,
-						 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	tables = rk_cache_create("rowkeeper flag tables", 64, sizeof(RkFlagTable));
 	rk_relcache_listen(invalidate_table);
 }
 

@@ -365,6 +365,15 @@ child_stamp(Oid child)
 	return options == NULL ? NULL : quote_identifier(options->deleted_at);
 }
 
+/* Whether a guard is as its foreign key is now; that it knows of the stamp is its second argument. */
+static bool
+fits(const RkTriggerRow *guard, const RkLink *link, const char *stamp)
+{
+	return list_length(guard->arguments) == 2 &&
+		strcmp(lsecond(guard->arguments), stamp != NULL ? stamp : "") == 0 &&
+		guard->deferrable == link->deferrable && guard->deferred == link->deferred;
+}
+
 static void
 set_guard(FunctionCallInfo fcinfo, const RkLink *link, const char *event, const char *condition)
 {
@@ -373,11 +382,9 @@ set_guard(FunctionCallInfo fcinfo, const RkLink *link, const char *event, const 
 	RkTriggerRow row;
 	StringInfoData sql;
 
-	/* whether it knows of the stamp is its second argument */
 	if (rk_trigger_read(link->child, name, "_soft_delete_guard", &row))
 	{
-		bool		same = list_length(row.arguments) == 2 &&
-			strcmp(lsecond(row.arguments), stamp != NULL ? stamp : "") == 0;
+		bool		same = fits(&row, link, stamp);
 
 		if (same && must_enable(fcinfo, &row))
 			enable_trigger(fcinfo, link->child, name);
@@ -425,8 +432,8 @@ rk_flag_guard_set(FunctionCallInfo fcinfo, const RkLink *link)
 }
 
 /* Whether the guards of a link are there as they must be. */
-static bool
-is_guarded(FunctionCallInfo fcinfo, const RkLink *link)
+bool
+rk_flag_is_guarded(FunctionCallInfo fcinfo, const RkLink *link)
 {
 	static const char *const events[] = {"insert", "update"};
 	const char *stamp = child_stamp(link->child);
@@ -437,8 +444,7 @@ is_guarded(FunctionCallInfo fcinfo, const RkLink *link)
 
 		if (!rk_trigger_read(link->child, rk_flag_guard_name(events[i], link->name),
 							 "_soft_delete_guard", &row) ||
-			must_enable(fcinfo, &row) || list_length(row.arguments) != 2 ||
-			strcmp(lsecond(row.arguments), stamp != NULL ? stamp : "") != 0)
+			must_enable(fcinfo, &row) || !fits(&row, link, stamp))
 			return false;
 	}
 	return true;
@@ -462,7 +468,7 @@ rk_flag_guards_set(FunctionCallInfo fcinfo, Oid root, bool children)
 	{
 		RkLink	   *link = lfirst(lc);
 
-		if (rk_flag_options_of(link->parent) == NULL || is_guarded(fcinfo, link))
+		if (rk_flag_options_of(link->parent) == NULL || rk_flag_is_guarded(fcinfo, link))
 			continue;
 		rk_trigger_check_pending(list_make1_oid(link->child));
 		rk_flag_guard_set(fcinfo, link);

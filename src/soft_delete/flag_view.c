@@ -23,6 +23,7 @@
 #include "miscadmin.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -159,11 +160,14 @@ named_relation(const RkSoftDeleteOptions *options)
 	return OidIsValid(schema) ? get_relname_relid(options->view_name, schema) : InvalidOid;
 }
 
-/* Whether the table's owner may do with a view what he likes. */
+/*
+ * Whether a view is the table's owner's. Not only one that he may alter: a
+ * superuser may alter everybody's, and whose it is can alter it later.
+ */
 bool
 rk_flag_view_is_owned(Oid view, Oid root)
 {
-	return rk_is_relation_owner(view, rk_relation_owner(root));
+	return rk_relation_owner(view) == rk_relation_owner(root);
 }
 
 /*
@@ -324,6 +328,8 @@ check_view(Oid relid, Oid root, const RkSoftDeleteOptions *options, LiveView *li
 		refuse_view(relid, root, "It is not a view.");
 	if (!rk_is_relation_owner(relid, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_VIEW, get_rel_name(relid));
+	if (!rk_flag_view_is_owned(relid, root))
+		refuse_view(relid, root, "It belongs to another role than the table.");
 	view = table_open(relid, AccessShareLock);
 	if (!read_view(view, live) || !shows_live_rows(live, root, options))
 		refuse_view(relid, root,
@@ -443,9 +449,27 @@ rk_flag_view_set(FunctionCallInfo fcinfo, Oid root, RkSoftDeleteOptions *options
 	return changed;
 }
 
+/* The table was given to another role: so is its view, which whoever had it could alter. */
+static void
+follow_owner(Oid view, Oid root)
+{
+	Relation	rel = table_open(view, AccessShareLock);
+	bool		others = has_other_instead_trigger(rel);
+
+	table_close(rel, NoLock);
+	if (others)
+		ereport(WARNING,
+				(errmsg("view %s was not given to the owner of its table: it has rules or triggers of its own",
+						rk_relation_name(view))));
+	else
+		(void) rk_run(rk_extension_owner(),
+					  psprintf("ALTER VIEW %s OWNER TO %s", rk_relation_name(view),
+							   quote_identifier(GetUserNameFromId(rk_relation_owner(root), false))));
+}
+
 /*
- * After DDL on the table: the view there is follows the columns. A view that
- * is missing, or not ours any more, is left to the doctor.
+ * After DDL on the table: the view there is follows its owner and columns. A
+ * view that is missing, or not ours any more, is left to the doctor.
  */
 void
 rk_flag_view_follow(Oid root, RkSoftDeleteOptions *options)
@@ -458,6 +482,8 @@ rk_flag_view_follow(Oid root, RkSoftDeleteOptions *options)
 		!rk_trigger_read(view, RK_SOFT_DELETE_TRIGGER, "_soft_delete_view", &row) ||
 		!read_view_by_oid(view, &live) || !shows_live_rows(&live, root, options))
 		return;
+	if (!rk_flag_view_is_owned(view, root))
+		follow_owner(view, root);
 	(void) follow_names(NULL, view, root, &live);
 	(void) follow_columns(NULL, view, root, options, &live);
 }
@@ -590,7 +616,7 @@ run_statements(FunctionCallInfo fcinfo, Oid owner, List *statements)
 	}
 }
 
-/* The table of a call that concerns its view; InvalidOid for a NULL. */
+/* The table of a call that concerns its view. */
 static Oid
 view_target(FunctionCallInfo fcinfo, RkSoftDeleteOptions **options)
 {
@@ -599,6 +625,7 @@ view_target(FunctionCallInfo fcinfo, RkSoftDeleteOptions **options)
 	rk_steps_begin(fcinfo);
 	root = rk_target_argument(fcinfo);
 	rk_check_owner(root);
+	LockRelationOid(root, ShareUpdateExclusiveLock);	/* as soft_delete() does */
 	*options = rk_soft_delete_options_of(root);
 	if (*options == NULL)
 		ereport(ERROR,
@@ -691,6 +718,8 @@ rowkeeper_soft_delete_view_is_live(PG_FUNCTION_ARGS)
 		PG_RETURN_TEXT_P(cstring_to_text("view is missing"));
 	if (!read_view_by_oid(view, &live) || !shows_live_rows(&live, root, options))
 		PG_RETURN_TEXT_P(cstring_to_text("view does not show the live rows"));
+	if (!rk_flag_view_is_owned(view, root))
+		PG_RETURN_TEXT_P(cstring_to_text("view belongs to another role than its table"));
 	if (!is_invoker(view))
 		PG_RETURN_TEXT_P(cstring_to_text("view shows rows past row security: it has its owner's rights"));
 	if (!rk_trigger_read(view, RK_SOFT_DELETE_TRIGGER, "_soft_delete_view", &row))

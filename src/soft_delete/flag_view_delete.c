@@ -37,6 +37,7 @@
 typedef struct Target
 {
 	RkRowWriter *writer;
+	bool		referenced;
 	RkFlagStamp stamp;
 	AttrNumber *columns;		/* of each of the view's; 0: it shows none */
 	int			nkeys;
@@ -61,7 +62,6 @@ typedef struct Router
 typedef struct ViewDelete
 {
 	Oid			root;
-	bool		referenced;
 	int			ncolumns;		/* of the view */
 	AttrNumber *columns;		/* the root's column behind each */
 	Router	   *router;			/* partitioned tables only */
@@ -276,7 +276,6 @@ open_state(FunctionCallInfo fcinfo, Relation view)
 				 errmsg("cannot delete from view %s: its table is not soft-deleted in flag mode",
 						rk_relation_name(RelationGetRelid(view))),
 				 errhint("Call rowkeeper.soft_delete() for its table again, or drop the view.")));
-	state->referenced = table->referenced;
 	check_rights(state, table);
 	if (state->update != NULL)
 	{
@@ -309,14 +308,17 @@ open_target(FunctionCallInfo fcinfo, ViewDelete *state, Oid relid)
 {
 	MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
 	Target	   *target = palloc0(sizeof(Target));
-	const RkFlagTable *table = rk_flag_table(state->root);
 	Relation	rel = table_open(relid, RowExclusiveLock);
+	const RkFlagTable *table = rk_flag_table(relid);
 	Relation	index;
 
+	if (table == NULL)
+		elog(ERROR, "partition %u has no options of soft delete", relid);
+	target->referenced = table->referenced;
 	rk_flag_columns(table, rel, &target->stamp);
 	rk_flag_stamp(rel, &target->stamp, GetCurrentTransactionStartTimestamp(), state->batch);
 	target->writer = rk_row_writer_open(relid, target->stamp.columns, target->stamp.count,
-										state->referenced ? RK_TRIGGERS_ALL : RK_TRIGGERS_NOT_OURS);
+										target->referenced ? RK_TRIGGERS_ALL : RK_TRIGGERS_NOT_OURS);
 	target->columns = palloc(state->ncolumns * sizeof(AttrNumber));
 	for (int i = 0; i < state->ncolumns; i++)
 		target->columns[i] = state->columns[i] <= 0 || relid == state->root ? state->columns[i]
@@ -419,7 +421,7 @@ lock_row(const ViewDelete *state, const Target *target, const Datum *values, con
 	if (row == NULL)
 		return NULL;
 	switch (rk_row_writer_lock(target->writer, row,
-							   state->referenced ? LockTupleExclusive : LockTupleNoKeyExclusive,
+							   target->referenced ? LockTupleExclusive : LockTupleNoKeyExclusive,
 							   &failure))
 	{
 		case TM_Ok:
@@ -491,7 +493,7 @@ delete_row(FunctionCallInfo fcinfo, ViewDelete *state, const Datum *values, cons
 		return update_by_statement(state, target, values);
 	if (!rk_row_writer_update(target->writer, row, target->stamp.values, target->stamp.nulls))
 		return false;
-	if (!state->referenced)
+	if (!target->referenced)
 		rk_flag_note(state->batch, state->root, 1);
 	return true;
 }

@@ -14,6 +14,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_trigger.h"
 #include "utils/builtins.h"
@@ -162,21 +163,42 @@ constraints_from(Oid child, bool temporal)
 	return constraints;
 }
 
+static List *
+links_of_tree(Oid root, List *(*constraints_of) (Oid relid, bool temporal))
+{
+	List	   *constraints = NIL;
+	ListCell   *lc;
+
+	if (get_rel_relkind(root) != RELKIND_PARTITIONED_TABLE)
+		return read_links(constraints_of(root, false));
+	foreach(lc, rk_relation_tree(root, NoLock))
+		constraints = list_concat_unique_oid(constraints, constraints_of(lfirst_oid(lc), false));
+	return read_links(constraints);
+}
+
 /*
- * The foreign keys that point to a table, found by an index. Neither table is
- * locked. One over periods is none: rk_graph_check() refuses it.
+ * The foreign keys that point to a table, or to a partition of it alone, found
+ * by an index. No table is locked. One over periods is none: rk_graph_check()
+ * refuses it.
  */
 List *
 rk_links_to(Oid parent)
 {
-	return read_links(constraints_to(parent, false));
+	return links_of_tree(parent, constraints_to);
 }
 
-/* The foreign keys of a table. It is not locked. */
+/* The foreign keys of a table, or of a partition of it alone. It is not locked. */
 List *
 rk_links_from(Oid child)
 {
-	return read_links(constraints_from(child, false));
+	return links_of_tree(child, constraints_from);
+}
+
+/* Those that are declared for this relation itself. */
+List *
+rk_links_of(Oid relid)
+{
+	return read_links(constraints_from(relid, false));
 }
 
 /* ---- what is safe ---- */
@@ -201,15 +223,16 @@ order_calls(CallOrder *order, Oid table)
 	foreach(lc, rk_links_to(table))
 	{
 		RkLink	   *link = lfirst(lc);
+		Oid			child = rk_root_of(link->child);
 
-		if (link->on_delete != FKCONSTR_ACTION_CASCADE || link->child == table ||
-			rk_soft_delete_options_of(link->child) != NULL)
+		if (link->on_delete != FKCONSTR_ACTION_CASCADE || child == table ||
+			rk_soft_delete_options_of(child) != NULL)
 			continue;
 		order->missing = true;
-		if (list_member_oid(order->open, link->child))
-			order->loops = list_append_unique_oid(order->loops, link->child);
+		if (list_member_oid(order->open, child))
+			order->loops = list_append_unique_oid(order->loops, child);
 		else
-			order_calls(order, link->child);
+			order_calls(order, child);
 	}
 	order->open = list_delete_last(order->open);
 	order->done = lappend_oid(order->done, table);

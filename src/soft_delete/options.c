@@ -33,22 +33,6 @@ parse_options(Jsonb *stored)
 	return options;
 }
 
-static void
-push_text(JsonbParseState **state, const char *name, const char *value)
-{
-	rk_option_push(state, WJB_KEY, name);
-	rk_option_push(state, WJB_VALUE, value);
-}
-
-static void
-push_boolean(JsonbParseState **state, const char *name, bool value)
-{
-	JsonbValue	boolean = {.type = jbvBool,.val.boolean = value};
-
-	rk_option_push(state, WJB_KEY, name);
-	pushJsonbValue(state, WJB_VALUE, &boolean);
-}
-
 /* The options as the row trigger carries them; equal options are equal text. */
 char *
 rk_flag_options_format(const RkSoftDeleteOptions *options)
@@ -57,19 +41,19 @@ rk_flag_options_format(const RkSoftDeleteOptions *options)
 	ListCell   *lc;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_text(&state, "mode", "flag");
-	push_text(&state, "deleted_at", options->deleted_at);
-	push_text(&state, "deleted_by", options->deleted_by);
-	push_text(&state, "batch", options->batch);
-	push_text(&state, "on_delete", options->allow_hard ? "allow" : "error");
-	push_text(&state, "view_schema", options->view_schema);
-	push_text(&state, "view_name", options->view_name);
-	push_text(&state, "keep", options->keep);
-	push_boolean(&state, "cascade", options->cascade);
-	push_boolean(&state, "adopted", options->adopted);
+	rk_option_push_text(&state, "mode", "flag");
+	rk_option_push_text(&state, "deleted_at", options->deleted_at);
+	rk_option_push_text(&state, "deleted_by", options->deleted_by);
+	rk_option_push_text(&state, "batch", options->batch);
+	rk_option_push_text(&state, "on_delete", options->allow_hard ? "allow" : "error");
+	rk_option_push_text(&state, "view_schema", options->view_schema);
+	rk_option_push_text(&state, "view_name", options->view_name);
+	rk_option_push_text(&state, "keep", options->keep);
+	rk_option_push_boolean(&state, "cascade", options->cascade);
+	rk_option_push_boolean(&state, "adopted", options->adopted);
 	if (options->hidden)
 	{
-		push_boolean(&state, "hidden", true);
+		rk_option_push_boolean(&state, "hidden", true);
 		rk_option_push(&state, WJB_KEY, "grants");
 		pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
 		foreach(lc, options->grants)

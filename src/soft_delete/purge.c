@@ -18,7 +18,6 @@
 #include "soft_delete/deleted.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
@@ -43,8 +42,8 @@ typedef struct Purging
 {
 	bool		running;
 	int			depth;			/* of its own row triggers */
-	List	   *reached;		/* tables that it deletes from: by foreign keys,
-								 * too */
+	List	   *reached;		/* tables that it deletes from: by foreign
+								 * keys, too */
 } Purging;
 
 static Purging purging;
@@ -85,7 +84,7 @@ add_reached(List *reached, Oid root)
 	reached = lappend_oid(reached, root);
 	foreach(lc, rk_links_to(root))
 		if (((RkLink *) lfirst(lc))->on_delete == FKCONSTR_ACTION_CASCADE)
-			reached = add_reached(reached, ((RkLink *) lfirst(lc))->child);
+		reached = add_reached(reached, rk_root_of(((RkLink *) lfirst(lc))->child));
 	return reached;
 }
 
@@ -170,93 +169,6 @@ remove_rows(RkStore *store, List *rows)
 	return list_length(gone);
 }
 
-/* "$1 = c.order_id AND ...": the rows of a child that refer to a key. */
-static char *
-link_sql(const RkLink *link)
-{
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	for (int i = 0; i < link->nkeys; i++)
-	{
-		appendStringInfoString(&sql, i > 0 ? " AND " : "");
-		generate_operator_clause(&sql,
-								 psprintf("$%d", i + 1),
-								 get_atttype(link->parent, link->parent_keys[i]),
-								 link->operators[i],
-								 psprintf("c.%s", quote_identifier(get_attname(link->child, link->child_keys[i], false))),
-								 get_atttype(link->child, link->child_keys[i]));
-	}
-	return sql.data;
-}
-
-/* What a foreign key refers to of these rows, a tuple a row. Within SPI. */
-static SPITupleTable *
-keys_of_rows(const RkStore *store, const RkLink *link, List *rows)
-{
-	Oid			types[2] = {OIDARRAYOID, TIDARRAYOID};
-	Datum		values[2];
-	StringInfoData sql;
-	RkIdentity	saved;
-
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT ");
-	for (int i = 0; i < link->nkeys; i++)
-		appendStringInfo(&sql, "%sp.%s", i > 0 ? ", " : "",
-						 quote_identifier(get_attname(link->parent, link->parent_keys[i], false)));
-	appendStringInfo(&sql, " FROM unnest($1, $2) AS k (t, i) JOIN %s p ON p.ctid = k.i AND p.tableoid = k.t",
-					 store->rel);
-	rk_deleted_places(rows, &values[0], &values[1]);
-	rk_identity_assume(&saved, store->owner, store->owner != GetUserId());
-	if (SPI_execute_with_args(sql.data, 2, types, values, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the keys of deleted rows");
-	rk_identity_restore(&saved);
-	return SPI_tuptable;
-}
-
-/*
- * Whether a child has live rows that refer to one of these keys. The child is
- * read as its owner: an operator of the foreign key may reach a cast of his.
- */
-static bool
-has_live_children(const RkLink *link, SPITupleTable *keys)
-{
-	RkSoftDeleteOptions *options = rk_flag_options_of(link->child);
-	Oid			owner = rk_relation_owner(link->child);
-	Oid			types[INDEX_MAX_KEYS];
-	SPIPlanPtr	plan;
-	RkIdentity	saved;
-	bool		found = false;
-
-	for (int i = 0; i < link->nkeys; i++)
-		types[i] = get_atttype(link->parent, link->parent_keys[i]);
-	rk_identity_assume(&saved, owner, owner != GetUserId());
-	plan = SPI_prepare(psprintf("SELECT FROM %s c WHERE %s AND %s", rk_relation_name(link->child), link_sql(link),
-								options == NULL ? "true" : psprintf("c.%s IS NULL", quote_identifier(options->deleted_at))),
-					   link->nkeys, types);
-	if (plan == NULL)
-		elog(ERROR, "could not look for live rows");
-	for (uint64 i = 0; i < keys->numvals && !found; i++)
-	{
-		Datum		values[INDEX_MAX_KEYS];
-		char		nulls[INDEX_MAX_KEYS];
-
-		for (int j = 0; j < link->nkeys; j++)
-		{
-			bool		isnull;
-
-			values[j] = SPI_getbinval(keys->vals[i], keys->tupdesc, j + 1, &isnull);
-			nulls[j] = isnull ? 'n' : ' ';
-		}
-		if (SPI_execute_plan(plan, values, nulls, false, 1) != SPI_OK_SELECT)
-			elog(ERROR, "could not look for live rows");
-		found = SPI_processed > 0;
-		SPI_freetuptable(SPI_tuptable);
-	}
-	rk_identity_restore(&saved);
-	return found;
-}
-
 /*
  * Raise 23503 where the server would delete live rows with these, by a
  * cascading foreign key: rows that were deleted before their table had soft
@@ -265,19 +177,28 @@ has_live_children(const RkLink *link, SPITupleTable *keys)
 static void
 check_no_live_children(const RkStore *store, const RkLink *link, List *rows)
 {
-	SPITupleTable *keys;
+	RkSoftDeleteOptions *child = rk_flag_options_of(link->child);
+	Oid			types[1] = {JSONBOID};
+	Datum		keys;
+	bool		none;
 
 	if (link->on_delete != FKCONSTR_ACTION_CASCADE)
 		return;
-	keys = keys_of_rows(store, link, rows);
-	if (has_live_children(link, keys))
+	keys = rk_deleted_keys(store, link, rows, &none);
+	if (none)
+		return;
+	(void) rk_fetch(rk_relation_owner(link->child),
+					psprintf("SELECT true FROM jsonb_array_elements($1) AS k JOIN %s c ON %s WHERE %s LIMIT 1",
+							 rk_relation_name(link->child), rk_deleted_refers(NULL, link),
+							 child == NULL ? "true" : psprintf("c.%s IS NULL", quote_identifier(child->deleted_at))),
+					1, types, &keys, NULL, &none);
+	if (!none)
 		ereport(ERROR,
 				(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
 				 errmsg("deleted rows of %s cannot be removed: live rows of %s refer to them",
 						rk_relation_name(store->root), rk_relation_name(link->child)),
 				 errdetail("Foreign key \"%s\" would delete those for good.", link->name),
 				 errhint("Delete them first, or restore what they refer to.")));
-	SPI_freetuptable(keys);
 }
 
 /* Flag mode: the deleted rows that refer to these, however far, go first. */
@@ -293,9 +214,7 @@ remove_with_children(RkDeletedSet *set, RkStore *store, List *rows)
 	foreach(lc, store->trash ? NIL : rk_links_to(store->root))
 	{
 		RkLink	   *link = lfirst(lc);
-		RkStore    *child = rk_deleted_store(set, link->child);
-		Oid			types[2] = {OIDARRAYOID, TIDARRAYOID};
-		Datum		values[2];
+		RkStore    *child = rk_deleted_store(set, rk_root_of(link->child));
 		List	   *children;
 		int64		gone;
 
@@ -303,15 +222,7 @@ remove_with_children(RkDeletedSet *set, RkStore *store, List *rows)
 		if (child == NULL || child->trash ||
 			link->on_delete == FKCONSTR_ACTION_SETNULL || link->on_delete == FKCONSTR_ACTION_SETDEFAULT)
 			continue;
-		rk_deleted_places(rows, &values[0], &values[1]);
-		children = rk_deleted_collect(set, child,
-									  psprintf("SELECT c.tableoid, c.ctid, c.%s FROM unnest($1, $2) AS k (t, i)"
-											   " JOIN %s p ON p.ctid = k.i AND p.tableoid = k.t"
-											   " JOIN %s c ON %s WHERE %s FOR UPDATE OF c",
-											   child->batch, store->rel, child->rel,
-											   rk_deleted_link(store, child, link),
-											   rk_deleted_condition(child, "c")),
-									  2, types, values, true);
+		children = rk_deleted_children(set, store, child, link, rows, 0);
 		gone = remove_with_children(set, child, children);
 		if (gone < list_length(children))
 			ereport(ERROR,
@@ -353,7 +264,7 @@ leaves_of(const RkStore *store)
 
 	foreach(lc, rk_relation_tree(store->relid, AccessShareLock))
 		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION)
-			leaves = lappend_oid(leaves, lfirst_oid(lc));
+		leaves = lappend_oid(leaves, lfirst_oid(lc));
 	return leaves;
 }
 
@@ -451,7 +362,7 @@ purge_chunk(void *arg)
 	List	   *rows;
 
 	SPI_connect();
-	set = rk_deleted_set_create();
+	set = rk_deleted_set_create(RK_HOLDS_NOBODY);
 	store = rk_deleted_open_store(set, purge->root);
 	rows = find_chunk(purge, set, store);
 	purge->found = list_length(rows);
@@ -517,7 +428,7 @@ parse_interval(const char *text)
 static int64
 begin_purge(Purge *purge, Oid root, Interval *older_than, int batch_size)
 {
-	RkDeletedSet *set = rk_deleted_set_create();
+	RkDeletedSet *set = rk_deleted_set_create(RK_HOLDS_NOBODY);
 	RkStore    *store = rk_deleted_open_store(set, root);
 	Oid			types[1] = {TIMESTAMPTZOID};
 	Datum		values[1];
@@ -553,6 +464,17 @@ warn_skipped(const Purge *purge)
 							   (long long) purge->skipped, rk_relation_name(purge->root))));
 }
 
+/* What is old enough of all tenants is not for one of them to remove. */
+static void
+check_acts_for_nobody(Oid root)
+{
+	if (rk_is_held_by_claim(root))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot purge %s while the transaction acts for a tenant", rk_relation_name(root)),
+				 errhint("Purging is of the rows of all tenants: call it in a transaction without a claim.")));
+}
+
 typedef struct NextChunk
 {
 	Purge	   *purge;
@@ -574,7 +496,7 @@ purge_next_chunk(void *arg)
  * Removes for good what was deleted longer ago than older_than (NULL: the
  * table's "keep"), so many rows a transaction. Locks: the rows FOR UPDATE, those
  * of others are passed over; ROW EXCLUSIVE on the table or its trash until
- * each commit. The caller must own the table. Errors: 25001 in a transaction
+ * each commit. The caller must own the table, and act for no tenant. Errors: 25001 in a transaction
  * block, 42501, 55000 no soft delete, 22023 no time, or a batch size below 1.
  */
 Datum
@@ -583,12 +505,14 @@ rowkeeper_soft_delete_purge(PG_FUNCTION_ARGS)
 	Purge	   *purge;
 	int			batch_size = PG_ARGISNULL(2) ? BATCH_SIZE : PG_GETARG_INT32(2);
 	Interval   *older_than = NULL;
+	Interval	none = {0};
 	NextChunk	next;
 	Oid			root;
 
 	rk_check_non_atomic(fcinfo, "soft_delete_purge(...)");
 	root = rk_root_of(rk_target_argument(fcinfo));
 	rk_check_owner(root);
+	check_acts_for_nobody(root);
 	if (batch_size < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("batch_size must be at least 1")));
@@ -600,7 +524,7 @@ rowkeeper_soft_delete_purge(PG_FUNCTION_ARGS)
 		older_than = palloc(sizeof(Interval));
 		*older_than = *PG_GETARG_INTERVAL_P(1);
 		if (DatumGetInt32(DirectFunctionCall2(interval_cmp, IntervalPGetDatum(older_than),
-											  IntervalPGetDatum(&(Interval) {0}))) < 0)
+											  IntervalPGetDatum(&none))) < 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("older_than must not be negative")));
 	}
@@ -631,9 +555,7 @@ rowkeeper_soft_delete_purge(PG_FUNCTION_ARGS)
 static int64
 forget_empty_batches(void)
 {
-	Oid			schema = get_namespace_oid(RK_TRASH_SCHEMA, true);
-
-	if (!OidIsValid(schema) || !OidIsValid(get_relname_relid("batches", schema)))
+	if (!OidIsValid(rk_trash_relation("batches")))
 		return 0;
 	return (int64) rk_run(rk_extension_owner(),
 						  "DELETE FROM " RK_TRASH_SCHEMA ".batches b"
@@ -642,42 +564,81 @@ forget_empty_batches(void)
 						  " WHERE b.batch = e.batch AND b.relation IS NOT DISTINCT FROM e.relation");
 }
 
+/*
+ * What is left of a maintenance: each run goes on where the last one was. It
+ * lives in the context of that.
+ */
 typedef struct KeepRun
 {
-	Oid			root;
-	const char *keep;
-	int64		removed;
+	MemoryContext context;
+	List	   *roots;			/* tables still to be purged; the first is the
+								 * current one */
+	bool		begun;			/* with that */
+	Purge		purge;
+	ErrorData  *failed;			/* the first error, */
+	Oid			failed_root;	/* in this table */
 } KeepRun;
 
-/* The next rows of a table that are older than it keeps them. */
+/* The caller's tables that keep deleted rows for some time only. */
+static List *
+tables_to_purge(Oid target)
+{
+	List	   *roots = NIL;
+	ListCell   *lc;
+
+	foreach(lc, rk_soft_delete_tables())
+	{
+		Oid			root = lfirst_oid(lc);
+
+		if (rk_soft_delete_options_of(root)->keep != NULL &&
+			(!OidIsValid(target) || rk_root_of(target) == root) &&
+			rk_is_relation_owner(root, GetUserId()))
+			roots = lappend_oid(roots, root);
+	}
+	return roots;
+}
+
+static void
+begin_kept(KeepRun *keep, Oid root, const char *kept_for)
+{
+	Purge	   *purge = &keep->purge;
+	RkStore    *store = rk_deleted_open_store(rk_deleted_set_create(RK_HOLDS_NOBODY), root);
+	MemoryContext old;
+
+	memset(purge, 0, sizeof(Purge));
+	purge->root = root;
+	purge->cutoff = cutoff_of(parse_interval(kept_for));
+	purge->batch_size = BATCH_SIZE;
+	ItemPointerSet(&purge->last, 0, 0);
+	old = MemoryContextSwitchTo(keep->context);
+	purge->leaves = leaves_of(store);
+	MemoryContextSwitchTo(old);
+	keep->begun = true;
+}
+
+/* The next rows of the current table that are older than it keeps them. */
 static void
 purge_kept(void *arg)
 {
 	KeepRun    *keep = arg;
-	Purge		purge;
+	Oid			root = linitial_oid(keep->roots);
+	RkSoftDeleteOptions *options = rk_soft_delete_options_of(root);
+	Purge	   *purge = &keep->purge;
 
+	/* it may have changed since the last commit */
+	purge->done = 0;
+	if (options == NULL || options->keep == NULL)
+		return;
 	SPI_connect();
 	rk_constraints_immediate(); /* what fails at the commit would stop
 								 * maintain() */
-	memset(&purge, 0, sizeof(purge));
-	purge.root = keep->root;
-	purge.cutoff = cutoff_of(parse_interval(keep->keep));
-	purge.batch_size = BATCH_SIZE;
-	purge.leaves = leaves_of(rk_deleted_open_store(rk_deleted_set_create(), keep->root));
-	ItemPointerSet(&purge.last, 0, 0);
-	while (purge_next(&purge) && purge.done == 0)
+	if (!keep->begun)
+		begin_kept(keep, root, options->keep);
+	while (purge_next(purge) && purge->done == 0)
 		;						/* a chunk of nothing but rows that stay */
-	keep->removed = purge.done;
-	if (purge.done == 0)
-		warn_skipped(&purge);	/* it came to the end: say it once */
+	if (purge->done == 0)
+		warn_skipped(purge);	/* it came to the end: say it once */
 	SPI_finish();
-}
-
-static void
-name_table(RkMaintainRun *run, Oid root)
-{
-	run->table_schema = get_namespace_name(get_rel_namespace(root));
-	run->table_name = get_rel_name(root);
 }
 
 /*
@@ -687,39 +648,41 @@ name_table(RkMaintainRun *run, Oid root)
 static void
 maintain_purge(RkMaintainRun *run)
 {
-	ErrorData  *failed = NULL;
-	Oid			failed_root = InvalidOid;
-	ListCell   *lc;
+	KeepRun    *keep = run->state;
 
-	foreach(lc, rk_soft_delete_tables())
+	if (keep == NULL)
 	{
-		Oid			root = lfirst_oid(lc);
-		RkSoftDeleteOptions *options = rk_soft_delete_options_of(root);
-		KeepRun		keep = {.root = root,.keep = options->keep};
-		ErrorData  *error;
+		MemoryContext old = MemoryContextSwitchTo(run->context);
 
-		if (options->keep == NULL ||
-			(OidIsValid(run->target) && rk_root_of(run->target) != root) ||
-			!rk_is_relation_owner(root, GetUserId()))
-			continue;
-		error = rk_attempt(purge_kept, &keep);
-		if (error == NULL && keep.removed > 0)
+		keep = run->state = palloc0(sizeof(KeepRun));
+		keep->context = run->context;
+		keep->roots = tables_to_purge(run->target);
+		MemoryContextSwitchTo(old);
+	}
+	while (keep->roots != NIL)
+	{
+		Oid			root = linitial_oid(keep->roots);
+		ErrorData  *error = rk_attempt(purge_kept, keep);
+
+		if (error == NULL && keep->purge.done > 0)
 		{
-			run->changed = keep.removed;
+			run->changed = keep->purge.done;
 			run->more = true;
-			name_table(run, root);
+			rk_maintain_name_table(run, root);
 			return;
 		}
-		if (error != NULL && failed == NULL)
+		if (error != NULL && keep->failed == NULL)
 		{
-			failed = error;
-			failed_root = root;
+			keep->failed = error;
+			keep->failed_root = root;
 		}
+		keep->roots = list_delete_first(keep->roots);
+		keep->begun = false;
 	}
-	if (failed != NULL)
+	if (keep->failed != NULL)
 	{
-		name_table(run, failed_root);
-		ReThrowError(failed);
+		rk_maintain_name_table(run, keep->failed_root);
+		ReThrowError(keep->failed);
 	}
 }
 
@@ -746,8 +709,9 @@ remove_live_row(const RkStore *store, Oid *types, Datum *values)
 						 rk_trash_type_sql(store->key->types[i]));
 	appendStringInfoString(&sql, " FOR UPDATE");
 	live.rows = NIL;
-	return list_length(delete_rows(store->root, store->owner, rk_relation_name(store->root),
-								   rk_deleted_collect(rk_deleted_set_create(), &live, sql.data,
+	live.rel = rk_relation_name(store->root);
+	return list_length(delete_rows(store->root, store->owner, live.rel,
+								   rk_deleted_collect(rk_deleted_set_create(RK_HOLDS_CLAIMS), &live, sql.data,
 													  store->key->count, types, values, false)));
 }
 
@@ -768,7 +732,7 @@ remove_kept_rows(RkDeletedSet *set, RkStore *store, Oid *types, Datum *values)
 		rk_deleted_find_children(set, list_make1(lfirst(lc)), ((RkDeletedRow *) lfirst(lc))->batch);
 	foreach(lc, set->stores)
 		if (((RkStore *) lfirst(lc))->trash)
-			removed += remove_rows(lfirst(lc), ((RkStore *) lfirst(lc))->rows);
+		removed += remove_rows(lfirst(lc), ((RkStore *) lfirst(lc))->rows);
 	return removed;
 }
 
@@ -776,7 +740,8 @@ remove_kept_rows(RkDeletedSet *set, RkStore *store, Oid *types, Datum *values)
  * rowkeeper.soft_delete_hard(target regclass, VARIADIC key "any" | text[])
  * returns bigint: how many rows were removed for good: the live row with this
  * key, deleted ones, and what the latter took with them. What the server itself
- * deletes by foreign keys is not counted. The caller must own the table; where
+ * deletes by foreign keys is not counted. The caller must own the table (in a
+ * transaction that acts for a tenant it is that tenant's rows that there are); where
  * he is not its owner himself, constraints are immediate from here to the
  * transaction's end. Errors:
  * P0002 no such row, 42501, 22023 a wrong key, 55000 no soft delete, 23503 rows
@@ -796,7 +761,7 @@ rowkeeper_soft_delete_hard(PG_FUNCTION_ARGS)
 	root = rk_root_of(rk_target_argument(fcinfo));
 	rk_check_owner(root);
 	SPI_connect();
-	set = rk_deleted_set_create();
+	set = rk_deleted_set_create(RK_HOLDS_CLAIMS);
 	store = rk_deleted_open_store(set, root);
 	texts = rk_row_key_of_arguments(store->key, fcinfo, 1);
 	for (int i = 0; i < store->key->count; i++)

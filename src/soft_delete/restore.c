@@ -20,7 +20,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
@@ -158,7 +157,9 @@ run_as_caller(RkStore *store, SPIPlanPtr plan, Datum *values, const char *nulls,
 	if (SPI_processed != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
-				 errmsg("row %s of %s was not restored", key, rk_relation_name(store->root)),
+				 store->key_shown
+				 ? errmsg("row %s of %s was not restored", key, rk_relation_name(store->root))
+				 : errmsg("a row of %s was not restored", rk_relation_name(store->root)),
 				 errdetail("A trigger or row security kept it from being written.")));
 }
 
@@ -228,6 +229,67 @@ unstamp_row(RkStore *store, TupleDesc desc, HeapTuple tuple, bool fire_triggers,
 	run_as_caller(store, restore->plan, values, NULL, fire_triggers, key);
 }
 
+/* ---- who may see what ---- */
+
+static bool
+may_read_all(const RkStore *store)
+{
+	return pg_class_aclcheck(store->root, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
+		check_enable_rls(store->root, InvalidOid, true) != RLS_ENABLED;
+}
+
+/* Whether the caller may read every key; under row security that is not known. */
+static bool
+may_read_keys(const RkStore *store)
+{
+	bool		may = check_enable_rls(store->root, InvalidOid, true) != RLS_ENABLED;
+
+	for (int i = 0; i < store->key->count && may; i++)
+		may = pg_attribute_aclcheck(store->root, get_attnum(store->root, store->key->names[i]),
+									GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+	return may || may_read_all(store);
+}
+
+/* Of an error in restoring a row, for whoever may not read all of it. */
+static void
+conceal_values(ErrorData *error)
+{
+	error->detail = NULL;
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_DATA_EXCEPTION)
+		error->message = "a value of a deleted row is not one of its column's type any more";
+}
+
+static bool
+may_restore(const RkStore *store)
+{
+	AclMode		mode = store->trash ? ACL_INSERT : ACL_UPDATE;
+
+	return pg_class_aclcheck(store->root, GetUserId(), mode) == ACLCHECK_OK ||
+		pg_attribute_aclcheck_all(store->root, GetUserId(), mode, ACLMASK_ANY) == ACLCHECK_OK;
+}
+
+/* Whoever may write such rows may restore them; what exactly, the server says. */
+static void
+check_may_restore(const RkStore *store)
+{
+	if (!may_restore(store))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to restore rows of %s", rk_relation_name(store->root)),
+				 errhint("Rows are restored by %s; the %s privilege on the table is needed.",
+						 store->trash ? "INSERT" : "UPDATE", store->trash ? "INSERT" : "UPDATE")));
+}
+
+/* A set whose rows are locked where the caller may restore them. */
+static RkDeletedSet *
+create_set(void)
+{
+	RkDeletedSet *set = rk_deleted_set_create(RK_HOLDS_CALLER);
+
+	set->may_lock = may_restore;
+	return set;
+}
+
 /* ---- several rows ---- */
 
 static void
@@ -235,7 +297,7 @@ explain_restore(void *arg)
 {
 	const RkDeletedRow *const *row = arg;
 
-	if (*row != NULL && (*row)->record_id != NULL)
+	if (*row != NULL && (*row)->record_id != NULL && (*row)->store->key_shown)
 		errcontext("restoring row %s of %s",
 				   JsonbToCString(NULL, &(*row)->record_id->root, VARSIZE((*row)->record_id)),
 				   rk_relation_name((*row)->store->root));
@@ -274,7 +336,7 @@ read_rows(const char *sql, const RkStore *store, List *rows)
 	RkIdentity	saved;
 
 	rk_deleted_places(rows, &values[0], &values[1]);
-	rk_identity_assume(&saved, store->owner, false);
+	rk_identity_assume_reader(&saved, store->owner);
 	if (SPI_execute_with_args(sql, 2, types, values, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read deleted rows");
 	rk_identity_restore(&saved);
@@ -406,8 +468,7 @@ typedef struct OneRow
 static void
 set_constraints_immediate(void *arg)
 {
-	if (SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0) < 0)
-		elog(ERROR, "could not set constraints immediate");
+	rk_constraints_immediate();
 }
 
 /* What is checked at commit is a conflict as well. To be undone: in an SPI level of its own. */
@@ -416,7 +477,7 @@ restore_and_check(void *arg)
 {
 	SPI_connect();
 	restore_all(arg);
-	set_constraints_immediate(NULL);
+	rk_constraints_immediate();
 	SPI_finish();
 }
 
@@ -431,14 +492,12 @@ restore_one(void *arg)
 	SPI_finish();
 }
 
-/* Details show values of the row: for whoever may read all of it. */
 static char *
-describe_conflict(const RkStore *store, const ErrorData *error)
+describe_conflict(const RkStore *store, ErrorData *error)
 {
-	bool		readable = pg_class_aclcheck(store->root, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
-		check_enable_rls(store->root, InvalidOid, true) != RLS_ENABLED;
-
-	return error->detail == NULL || !readable ? pstrdup(error->message)
+	if (!may_read_all(store))
+		conceal_values(error);
+	return error->detail == NULL ? pstrdup(error->message)
 		: psprintf("%s: %s", error->message, error->detail);
 }
 
@@ -474,6 +533,14 @@ find_conflicts(void *arg)
 			{
 				MemoryContext old = MemoryContextSwitchTo(set->context);
 
+				/*
+				 * a row that he may not write, or does not see, is none of
+				 * his
+				 */
+				if (!one.row->store->key_shown &&
+					(error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE ||
+					 error->sqlerrcode == ERRCODE_TRIGGERED_ACTION_EXCEPTION))
+					one.row->record_id = NULL;
 				one.row->conflict = describe_conflict(one.row->store, error);
 				MemoryContextSwitchTo(old);
 				failed = lappend(failed, one.row);
@@ -495,21 +562,6 @@ forget_plans(RkDeletedSet *set)
 }
 
 /* ---- the calls ---- */
-
-/* Whoever may write such rows may restore them; what exactly, the server says. */
-static void
-check_may_restore(const RkStore *store)
-{
-	AclMode		mode = store->trash ? ACL_INSERT : ACL_UPDATE;
-
-	if (pg_class_aclcheck(store->root, GetUserId(), mode) != ACLCHECK_OK &&
-		pg_attribute_aclcheck_all(store->root, GetUserId(), mode, ACLMASK_ANY) != ACLCHECK_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to restore rows of %s", rk_relation_name(store->root)),
-				 errhint("Rows are restored by %s; the %s privilege on the table is needed.",
-						 store->trash ? "INSERT" : "UPDATE", store->trash ? "INSERT" : "UPDATE")));
-}
 
 static void
 put_row(ReturnSetInfo *result, const RkDeletedRow *row)
@@ -536,25 +588,41 @@ put_row(ReturnSetInfo *result, const RkDeletedRow *row)
 typedef struct KeySearch
 {
 	RkStore    *store;
-	Oid			types[INDEX_MAX_KEYS];
-	Datum		values[INDEX_MAX_KEYS];
+	int			nargs;			/* of the key; one more says where it is */
+	Oid			types[INDEX_MAX_KEYS + 1];
+	Datum		values[INDEX_MAX_KEYS + 1];
 	char	   *order;
 	RkDeletedRow *row;			/* found and locked */
 } KeySearch;
 
-/* Where the row deleted last is: "tableoid ctid"; NULL: there is none. */
+/*
+ * Where the row deleted last is to a snapshot: "tableoid ctid"; NULL: there is
+ * none. Of a caller whom row security holds: that he sees. Within SPI.
+ */
 static char *
-last_place(KeySearch *search)
+last_place(KeySearch *search, Snapshot snapshot)
 {
 	const RkStore *store = search->store;
-	bool		isnull;
-	Datum		place = rk_fetch(store->owner,
-								 psprintf("SELECT format('%%s %%s', x.tableoid, x.ctid) FROM %s x WHERE %s AND %s %s",
-										  store->rel, rk_deleted_key_condition(store, "x"),
-										  rk_deleted_condition(store, "x"), search->order),
-								 store->key->count, search->types, search->values, NULL, &isnull);
+	RkIdentity	saved;
+	char	   *place = NULL;
+	bool		as_caller = store->held && !store->by_key;
 
-	return isnull ? NULL : TextDatumGetCString(place);
+	if (!as_caller)
+		rk_identity_assume_reader(&saved, store->owner);
+	PushActiveSnapshot(snapshot);
+	/* read-only: with the snapshot that is active */
+	if (SPI_execute_with_args(psprintf("SELECT pg_catalog.format('%%s %%s', x.tableoid, x.ctid) FROM %s x WHERE %s AND %s %s",
+									   store->rel, rk_deleted_key_condition(store, "x"),
+									   rk_deleted_condition(store, "x"), search->order),
+							  search->nargs, search->types, search->values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read deleted rows");
+	PopActiveSnapshot();
+	if (!as_caller)
+		rk_identity_restore(&saved);
+	if (SPI_processed > 0)
+		place = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	SPI_freetuptable(SPI_tuptable);
+	return place;
 }
 
 static bool
@@ -563,6 +631,35 @@ is_at(const RkDeletedRow *row, const char *place)
 	return strcmp(place, psprintf("%u (%u,%u)", row->place.tableoid,
 								  ItemPointerGetBlockNumber(&row->place.tid),
 								  ItemPointerGetOffsetNumber(&row->place.tid))) == 0;
+}
+
+/*
+ * Lock what is the last row; where row security holds the caller, in that
+ * place only: he must not wait for rows that he does not see.
+ */
+static List *
+lock_place(RkDeletedSet *set, KeySearch *search)
+{
+	RkStore    *store = search->store;
+	int			nargs = search->nargs;
+	bool		there_only = store->held && !store->by_key;
+	const char *place = there_only ? last_place(search, GetTransactionSnapshot()) : NULL;
+
+	if (there_only && place == NULL)
+		return NIL;
+	if (there_only)
+	{
+		search->types[nargs] = TEXTOID;
+		search->values[nargs] = CStringGetTextDatum(place);
+	}
+	return rk_deleted_collect(set, store,
+							  psprintf("SELECT x.tableoid, x.ctid, x.%s FROM %s x WHERE %s AND %s%s %s FOR UPDATE",
+									   store->batch, store->rel, rk_deleted_key_condition(store, "x"),
+									   rk_deleted_condition(store, "x"),
+									   !there_only ? "" :
+									   psprintf(" AND format('%%s %%s', x.tableoid, x.ctid) = $%d", nargs + 1),
+									   search->order),
+							  there_only ? nargs + 1 : nargs, search->types, search->values, false);
 }
 
 /*
@@ -577,34 +674,30 @@ static bool
 lock_last(RkDeletedSet *set, KeySearch *search)
 {
 	RkStore    *store = search->store;
-	char	   *sql;
 
 	search->order = psprintf("ORDER BY x.%s DESC, x.%s DESC NULLS LAST LIMIT 1",
 							 store->deleted_at, store->batch);
-	sql = psprintf("SELECT x.tableoid, x.ctid, x.%s FROM %s x WHERE %s AND %s %s FOR UPDATE",
-				   store->batch, store->rel, rk_deleted_key_condition(store, "x"),
-				   rk_deleted_condition(store, "x"), search->order);
 	for (;;)
 	{
-		List	   *rows = rk_deleted_collect(set, store, sql, store->key->count,
-											  search->types, search->values, false);
-		char	   *last = last_place(search);
+		List	   *rows = lock_place(set, search);
+		char	   *last = last_place(search, GetTransactionSnapshot());
 
 		if (rows != NIL && last != NULL && is_at(linitial(rows), last))
 		{
 			search->row = linitial(rows);
 			return true;
 		}
-		rk_deleted_forget(set, store);
-		if (last == NULL)
+		if (last == NULL || (rows == NIL && store->by_key))
 			return false;
+		rk_deleted_forget(set, store);
 		CHECK_FOR_INTERRUPTS();
 	}
 }
 
 /*
  * There may have been a live row of this key, whose DELETE was not committed
- * yet: to insert ours we waited for that, so ours is not the last any more.
+ * yet: to insert ours we waited for that, so ours is not the last any more. A
+ * snapshot of now, for under REPEATABLE READ the transaction's does not see it.
  */
 static void
 check_is_last(KeySearch *search)
@@ -613,7 +706,7 @@ check_is_last(KeySearch *search)
 
 	if (!search->store->trash)
 		return;
-	last = last_place(search);
+	last = last_place(search, GetLatestSnapshot());
 	if (last == NULL || !is_at(search->row, last))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -622,18 +715,58 @@ check_is_last(KeySearch *search)
 				 errhint("Try again.")));
 }
 
+/*
+ * Whether the caller restores past a row security that he has forced on
+ * himself: of every table with rows in the set that would hold him otherwise.
+ */
+static bool
+is_past_isolation(const RkDeletedSet *set)
+{
+	bool		past = false;
+	ListCell   *lc;
+
+	foreach(lc, set->stores)
+	{
+		const RkStore *store = lfirst(lc);
+
+		if (store->rows == NIL || check_enable_rls(store->root, InvalidOid, true) != RLS_ENABLED)
+			continue;
+		if (store->held)
+			return false;
+		past = true;
+	}
+	return past;
+}
+
 /* Restore, or try to, what was found. Within SPI. */
 static void
 restore_set(FunctionCallInfo fcinfo, RkDeletedSet *set, KeySearch *search, bool dry_run)
 {
 	int			before;
+	bool		past = is_past_isolation(set);
+	Oid			user;
+	int			context;
+	bool		readable = true;
 	ListCell   *lc;
 
 	rk_deleted_order(set);
 	foreach(lc, set->stores)
-		if (((RkStore *) lfirst(lc))->rows != NIL)
-		check_may_restore(lfirst(lc));
+	{
+		RkStore    *store = lfirst(lc);
 
+		if (store->rows == NIL)
+			continue;
+		check_may_restore(store);
+		readable &= may_read_all(store);
+		store->key_shown = may_read_keys(store);
+	}
+
+	GetUserIdAndSecContext(&user, &context);
+	if (past)
+	{
+		rk_plans_at_risk();
+		SetUserIdAndSecContext(user, context | SECURITY_NOFORCE_RLS);
+	}
 	before = rk_restoring_begin();
 	PG_TRY();
 	{
@@ -651,11 +784,24 @@ restore_set(FunctionCallInfo fcinfo, RkDeletedSet *set, KeySearch *search, bool 
 			forget_plans(set);
 		}
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
+		ErrorData  *error;
+
 		rk_restoring_end(before);
+		if (readable)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(set->context);
+		error = CopyErrorData();
+		FlushErrorState();
+		conceal_values(error);
+		ReThrowError(error);
 	}
 	PG_END_TRY();
+	rk_restoring_end(before);
+	SetUserIdAndSecContext(user, context);
+	if (past)
+		rk_plans_forget();
 
 	foreach(lc, set->stores)
 	{
@@ -679,7 +825,7 @@ open_target(RkDeletedSet *set, Oid root)
 static void
 restore_key(FunctionCallInfo fcinfo, RkDeletedSet *set, RkStore *store, char **texts, bool dry_run)
 {
-	KeySearch	search = {.store = store};
+	KeySearch	search = {.store = store,.nargs = store->key->count};
 
 	for (int i = 0; i < store->key->count; i++)
 	{
@@ -703,8 +849,10 @@ restore_key(FunctionCallInfo fcinfo, RkDeletedSet *set, RkStore *store, char **t
  * took with it: those of its batch that hang on it by foreign keys. Locks: the
  * deleted rows FOR UPDATE, ROW EXCLUSIVE on the tables. Privileges: those to
  * INSERT (trash) or UPDATE (flag) the rows and to read their keys; row security
- * applies. Errors: P0002 no such deleted row, 42501, 22023 a wrong key, 55000
- * no soft delete, 40001 one of this key was deleted meanwhile, and whatever keeps a row from being written; then nothing
+ * applies: rows that it hides are not found. It does not hold the owner of an
+ * isolated table while he acts for no tenant. Errors: P0002 no such deleted
+ * row, 42501, 22023 a wrong key, 55000 no soft delete, 40001 one of this key was
+ * deleted meanwhile, and whatever keeps a row from being written; then nothing
  * was restored.
  */
 Datum
@@ -716,7 +864,7 @@ rowkeeper_soft_delete_restore(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	SPI_connect();
-	set = rk_deleted_set_create();
+	set = create_set();
 	store = open_target(set, root);
 	restore_key(fcinfo, set, store, rk_row_key_of_arguments(store->key, fcinfo, 1), false);
 	SPI_finish();
@@ -741,7 +889,7 @@ rowkeeper_soft_delete_restore_key(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("key must not be null")));
 	SPI_connect();
-	set = rk_deleted_set_create();
+	set = create_set();
 	store = open_target(set, root);
 	restore_key(fcinfo, set, store, rk_row_key_of_jsonb(store->key, PG_GETARG_JSONB_P(1)),
 				!PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
@@ -749,7 +897,10 @@ rowkeeper_soft_delete_restore_key(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* The tables that a batch has rows of. Within SPI. */
+/*
+ * The tables that a batch has rows of: only a delete notes that, while a row
+ * that comes back may have been given any number. Within SPI.
+ */
 static void
 open_batch_stores(RkDeletedSet *set, int64 batch)
 {
@@ -757,12 +908,12 @@ open_batch_stores(RkDeletedSet *set, int64 batch)
 	RkIdentity	saved;
 	List	   *roots;
 
-	if (!OidIsValid(get_namespace_oid(RK_TRASH_SCHEMA, true)))
+	if (!OidIsValid(rk_trash_relation("batches")))
 		return;
 	rk_identity_assume(&saved, rk_extension_owner(), false);
 	roots = rk_fetch_oids(psprintf("SELECT DISTINCT b.relation::oid FROM " RK_TRASH_SCHEMA ".batches b"
 								   " JOIN pg_class c ON c.oid = b.relation WHERE b.batch = " INT64_FORMAT
-								   " ORDER BY 1", batch));
+								   " AND b.rows > 0 ORDER BY 1", batch));
 	rk_identity_restore(&saved);
 	foreach(lc, roots)
 		(void) rk_deleted_store(set, lfirst_oid(lc));
@@ -815,7 +966,7 @@ rowkeeper_soft_delete_restore_batch(PG_FUNCTION_ARGS)
 	batch = PG_GETARG_INT64(0);
 	values[0] = Int64GetDatum(batch);
 	SPI_connect();
-	set = rk_deleted_set_create();
+	set = create_set();
 	open_batch_stores(set, batch);
 	rk_deleted_order(set);
 	foreach(lc, set->stores)
@@ -823,9 +974,9 @@ rowkeeper_soft_delete_restore_batch(PG_FUNCTION_ARGS)
 		RkStore    *store = lfirst(lc);
 
 		any |= rk_deleted_collect(set, store,
-								  psprintf("SELECT x.tableoid, x.ctid, x.%s FROM %s x WHERE x.%s = $1 AND %s FOR UPDATE",
+								  psprintf("SELECT x.tableoid, x.ctid, x.%s FROM %s x WHERE x.%s = $1 AND %s%s",
 										   store->batch, store->rel, store->batch,
-										   rk_deleted_condition(store, "x")),
+										   rk_deleted_condition(store, "x"), rk_deleted_lock(set, store, "x")),
 								  1, types, values, false) != NIL;
 	}
 	if (!any)

@@ -46,13 +46,14 @@ extern List *rk_soft_delete_tables(void);
 
 /*
  * graph.c: which tables reference which. A link is a foreign key between two
- * tables, partitions counted as their root.
+ * tables, as it was declared: mostly of roots, but a partition may have one of
+ * its own, and one may point to a partition alone.
  */
 typedef struct RkLink
 {
 	Oid			constraint;
 	char	   *name;
-	Oid			child;			/* roots, both */
+	Oid			child;
 	Oid			parent;
 	Oid			index;			/* of parent, that makes the key unique */
 	char		on_delete;		/* FKCONSTR_ACTION_... */
@@ -66,6 +67,7 @@ typedef struct RkLink
 
 extern List *rk_links_to(Oid parent);	/* RkLink *; who references a table */
 extern List *rk_links_from(Oid child);	/* what a table references */
+extern List *rk_links_of(Oid relid);	/* what this relation itself does */
 extern void rk_graph_check(Oid root, const RkSoftDeleteOptions *wanted);
 
 /* flag_triggers.c: the triggers of both modes, as catalog objects */
@@ -79,6 +81,7 @@ extern void rk_soft_delete_statement_triggers_drop(FunctionCallInfo fcinfo, Oid 
 extern bool rk_flag_view_triggers_set(FunctionCallInfo fcinfo, Oid view);
 extern void rk_flag_view_triggers_drop(FunctionCallInfo fcinfo, Oid view);
 extern char *rk_flag_guard_name(const char *event, const char *constraint);
+extern bool rk_flag_is_guarded(FunctionCallInfo fcinfo, const RkLink *link);
 extern bool rk_flag_guards_set(FunctionCallInfo fcinfo, Oid root, bool children);
 extern void rk_flag_guard_set(FunctionCallInfo fcinfo, const RkLink *link);
 extern void rk_flag_guards_drop(FunctionCallInfo fcinfo, Oid root);
@@ -96,7 +99,7 @@ extern void rk_flag_view_drop(FunctionCallInfo fcinfo, Oid root, const RkSoftDel
 /* flag_table.c: what the row triggers know of a table in flag mode, cached */
 typedef struct RkFlagTable
 {
-	Oid			root;			/* hash key */
+	Oid			relid;			/* hash key: the table, or a partition */
 	bool		valid;
 	bool		enabled;
 	bool		referenced;		/* some foreign key points to it */
@@ -105,7 +108,7 @@ typedef struct RkFlagTable
 } RkFlagTable;
 
 extern void rk_flag_table_init(void);
-extern const RkFlagTable *rk_flag_table(Oid root);	/* NULL: not in flag mode */
+extern const RkFlagTable *rk_flag_table(Oid relid); /* NULL: not in flag mode */
 
 /* The columns that a delete fills, and with what. */
 typedef struct RkFlagStamp
@@ -162,6 +165,8 @@ extern void rk_flag_guard_init(void);
 
 /* batch.c */
 extern void rk_batch_init(void);
+extern Oid	rk_trash_relation(const char *name);	/* InvalidOid: none of
+													 * that name */
 extern void rk_batch_store_ensure(FunctionCallInfo fcinfo); /* schema, sequence,
 															 * table of batches */
 extern int64 rk_batch_of_statement(CommandId statement);

@@ -20,7 +20,6 @@
 #include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
@@ -29,7 +28,6 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -64,6 +62,7 @@ typedef struct TrashFixed
 typedef struct TrashLayout
 {
 	Oid			relid;
+	char	   *name;
 	Oid			root;			/* whose rows it keeps */
 	bool		valid;
 	TupleDesc	desc;
@@ -101,22 +100,18 @@ static HTAB *known_trash = NULL;
 /* ---- layouts ---- */
 
 static void
+invalidate(void *known)
+{
+	TrashLayout *layout = ((KnownTrash *) known)->layout;
+
+	if (layout != NULL)
+		layout->valid = false;
+}
+
+static void
 forget_layout(Datum arg, Oid relid)
 {
-	HASH_SEQ_STATUS scan;
-	KnownTrash *known;
-
-	if (OidIsValid(relid))
-	{
-		known = hash_search(known_trash, &relid, HASH_FIND, NULL);
-		if (known != NULL && known->layout != NULL)
-			known->layout->valid = false;
-		return;
-	}
-	hash_seq_init(&scan, known_trash);
-	while ((known = hash_seq_search(&scan)) != NULL)
-		if (known->layout != NULL)
-			known->layout->valid = false;
+	rk_cache_visit(known_trash, relid, invalidate);
 }
 
 static AttrNumber
@@ -138,6 +133,7 @@ make_layout(Relation rel, Oid root)
 	TrashLayout *layout = palloc0(sizeof(TrashLayout));
 
 	layout->relid = RelationGetRelid(rel);
+	layout->name = pstrdup(RelationGetRelationName(rel));
 	layout->root = root;
 	layout->desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
 	for (int i = 0; i < OWN_COLUMNS; i++)
@@ -152,9 +148,12 @@ make_layout(Relation rel, Oid root)
 	return layout;
 }
 
-/* The layout of a trash table as it is now; NULL where it does not exist. */
+/*
+ * The layout of a trash table as it is now; NULL where it does not exist, or
+ * has another name since we know of it.
+ */
 static TrashLayout *
-get_layout(Oid relid, Oid root)
+get_layout(Oid relid, Oid root, const char *name)
 {
 	KnownTrash *known;
 	bool		found;
@@ -173,7 +172,7 @@ get_layout(Oid relid, Oid root)
 	rel = try_relation_open(relid, RowExclusiveLock);
 	if (rel == NULL)
 		return NULL;
-	if (rel->rd_rel->relkind != RELKIND_RELATION)
+	if (rel->rd_rel->relkind != RELKIND_RELATION || rk_trash_relation(name) != relid)
 	{
 		relation_close(rel, NoLock);
 		return NULL;
@@ -252,10 +251,14 @@ static void
 match_columns(TrashSource *source, TupleDesc desc)
 {
 	MemoryContext old;
-	Oid			schema = get_namespace_oid(RK_TRASH_SCHEMA, true);
-	Oid			relid = OidIsValid(schema) ? get_relname_relid(source->name, schema) : InvalidOid;
+	Oid			relid;
 
-	source->layout = get_layout(relid, source->root);
+	/* it may be renamed, and another one made, while we wait for its lock */
+	do
+	{
+		relid = rk_trash_relation(source->name);
+		source->layout = get_layout(relid, source->root, source->name);
+	} while (source->layout == NULL && rk_trash_relation(source->name) != relid);
 	if (source->layout == NULL)
 		return;
 	old = MemoryContextSwitchTo(source->context);
@@ -278,14 +281,14 @@ match_columns(TrashSource *source, TupleDesc desc)
 	MemoryContextSwitchTo(old);
 }
 
-/* The keys by which the server would delete children along with a row. */
+/* The keys by which the server would delete children along with a row of a relation. */
 static List *
-cascading_links(Oid root)
+cascading_links(Oid relid)
 {
 	List	   *cascading = NIL;
 	ListCell   *lc;
 
-	foreach(lc, rk_links_to(root))
+	foreach(lc, rk_links_to(relid))
 		if (((RkLink *) lfirst(lc))->on_delete == FKCONSTR_ACTION_CASCADE)
 		cascading = lappend(cascading, lfirst(lc));
 	return cascading;
@@ -301,7 +304,7 @@ prepare_source(Relation rel, Oid root, Jsonb *options)
 	source->name = rk_option_text(options, "table");
 	source->options = rk_soft_delete_options_of(root);
 	if (source->options != NULL && !source->options->cascade)
-		source->keeping = cascading_links(root);
+		source->keeping = cascading_links(RelationGetRelid(rel));
 	source->context = CurrentMemoryContext;
 	source->target = palloc0(desc->natts * sizeof(AttrNumber));
 	source->values = palloc(desc->natts * sizeof(Datum));
@@ -411,9 +414,8 @@ extra_of(const TrashSource *source, TupleDesc desc)
 
 		if (source->target[i] != 0)
 			continue;
-		rk_option_push(&state, WJB_KEY, NameStr(column->attname));
-		rk_option_push(&state, WJB_VALUE, source->nulls[i] ? NULL
-					   : rk_text_of_value(source->values[i], column->atttypid));
+		rk_option_push_text(&state, NameStr(column->attname), source->nulls[i] ? NULL
+							: rk_text_of_value(source->values[i], column->atttypid));
 	}
 	result = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 	AtEOXact_GUC(false, level);
@@ -636,7 +638,8 @@ write_layout(const TrashLayout *layout, RkEntry *entries, int count)
 	bool		one_batch;
 
 	if (rel == NULL ||
-		(!layout->valid && !equalTupleDescs(layout->desc, RelationGetDescr(rel))))
+		(!layout->valid && (!equalTupleDescs(layout->desc, RelationGetDescr(rel)) ||
+							rk_trash_relation(layout->name) != layout->relid)))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("the trash table of %s was altered while rows were deleted",
@@ -679,14 +682,8 @@ rk_trash_init(void)
 		.capture = capture_delete,
 		.flush = flush_trash
 	};
-	HASHCTL		control = {
-		.keysize = sizeof(Oid),
-		.entrysize = sizeof(KnownTrash),
-		.hcxt = TopMemoryContext	/* the module is never unloaded */
-	};
 
-	known_trash = hash_create("rowkeeper trash tables", 16, &control,
-							  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	known_trash = rk_cache_create("rowkeeper trash tables", 16, sizeof(KnownTrash));
 	rk_relcache_listen(forget_layout);
 	trash_consumer = rk_consumer_register(&consumer);
 }

@@ -70,30 +70,15 @@ static char *
 format_options(const RkSoftDeleteOptions *options)
 {
 	JsonbParseState *state = NULL;
-	JsonbValue	cascade = {.type = jbvBool,.val.boolean = options->cascade};
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	rk_option_push(&state, WJB_KEY, "mode");
-	rk_option_push(&state, WJB_VALUE, "trash");
-	rk_option_push(&state, WJB_KEY, "keep");
-	rk_option_push(&state, WJB_VALUE, options->keep);
-	rk_option_push(&state, WJB_KEY, "table");
-	rk_option_push(&state, WJB_VALUE, options->trash_table);
-	rk_option_push(&state, WJB_KEY, "view_schema");
-	rk_option_push(&state, WJB_VALUE, options->view_schema);
-	rk_option_push(&state, WJB_KEY, "view_name");
-	rk_option_push(&state, WJB_VALUE, options->view_name);
-	rk_option_push(&state, WJB_KEY, "cascade");
-	pushJsonbValue(&state, WJB_VALUE, &cascade);
+	rk_option_push_text(&state, "mode", "trash");
+	rk_option_push_text(&state, "keep", options->keep);
+	rk_option_push_text(&state, "table", options->trash_table);
+	rk_option_push_text(&state, "view_schema", options->view_schema);
+	rk_option_push_text(&state, "view_name", options->view_name);
+	rk_option_push_boolean(&state, "cascade", options->cascade);
 	return rk_options_text(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
-}
-
-static Oid
-trash_relation(const char *name)
-{
-	Oid			schema = get_namespace_oid(RK_TRASH_SCHEMA, true);
-
-	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 }
 
 Oid
@@ -102,7 +87,7 @@ rk_trash_table_of(Oid root)
 	RkSoftDeleteOptions *options = rk_trash_options_of(root);
 
 	return options == NULL || options->trash_table == NULL ? InvalidOid
-		: trash_relation(options->trash_table);
+		: rk_trash_relation(options->trash_table);
 }
 
 /* ---- names ---- */
@@ -144,34 +129,69 @@ is_taken(Oid root, const char *name)
 	return false;
 }
 
+static bool
+has_row_security(Oid relid)
+{
+	Relation	rel = relation_open(relid, AccessShareLock);
+	bool		has = rel->rd_rel->relrowsecurity;
+
+	relation_close(rel, NoLock);
+	return has;
+}
+
+/* What is asked of the batches that an earlier trash table has rows of. */
+typedef struct EarlierBatches
+{
+	Oid			types[4];
+	Datum		values[4];		/* source, its schema and name, the batches */
+	bool		none;
+} EarlierBatches;
+
+/*
+ * The trash table is read as its owner, who may have given it statistics: what
+ * their expressions call runs wherever a query of it is planned.
+ */
+static EarlierBatches
+batches_in(Oid root, const char *name)
+{
+	EarlierBatches batches = {.types = {OIDOID, TEXTOID, TEXTOID, INT8ARRAYOID}};
+
+	batches.values[0] = ObjectIdGetDatum(root);
+	batches.values[1] = CStringGetTextDatum(get_namespace_name(get_rel_namespace(root)));
+	batches.values[2] = CStringGetTextDatum(get_rel_name(root));
+	batches.values[3] = rk_fetch(rk_relation_owner(rk_trash_relation(name)),
+								 psprintf("SELECT array_agg(DISTINCT _batch) FROM ONLY %s", trash_name(name)),
+								 0, NULL, NULL, NULL, &batches.none);
+	return batches;
+}
+
 /*
  * Whether rows in a trash table are another table's: two names may make the
- * same one. A dropped table is known by its name only.
+ * same one. A dropped table is known by its name only; if row security held the
+ * readers of its rows and does not hold those of this table, they stay where
+ * they are.
  */
 static bool
 keeps_others_rows(Oid root, const char *name)
 {
-	Oid			types[3] = {OIDOID, TEXTOID, TEXTOID};
-	Datum		values[3];
-	bool		isnull;
+	EarlierBatches batches = batches_in(root, name);
+	bool		would_open = has_row_security(rk_trash_relation(name)) && !has_row_security(root);
 
-	values[0] = ObjectIdGetDatum(root);
-	values[1] = CStringGetTextDatum(get_namespace_name(get_rel_namespace(root)));
-	values[2] = CStringGetTextDatum(get_rel_name(root));
-	(void) rk_fetch(rk_extension_owner(),
-					psprintf("SELECT 1 FROM (SELECT DISTINCT _batch FROM ONLY %s) t"
-							 " JOIN " RK_TRASH_SCHEMA ".batches b ON b.batch = t._batch"
-							 " GROUP BY t._batch HAVING NOT bool_or(coalesce(b.relation = $1,"
-							 "  b.table_schema::text = $2 AND b.table_name::text = $3)) LIMIT 1", trash_name(name)),
-					3, types, values, NULL, &isnull);
-	return !isnull;
+	if (!batches.none)
+		(void) rk_fetch(rk_extension_owner(),
+						psprintf("SELECT 1 FROM " RK_TRASH_SCHEMA ".batches b WHERE b.batch = ANY ($4)"
+								 " GROUP BY b.batch HAVING NOT bool_or(coalesce(b.relation = $1,"
+								 "  b.table_schema::text = $2 AND b.table_name::text = $3 AND %s)) LIMIT 1",
+								 would_open ? "false" : "true"),
+						4, batches.types, batches.values, NULL, &batches.none);
+	return !batches.none;
 }
 
 /* Whether a table of this name is there for this source: an earlier trash of it. */
 static bool
 is_earlier_trash(Oid root, const char *name)
 {
-	Oid			relid = trash_relation(name);
+	Oid			relid = rk_trash_relation(name);
 
 	return OidIsValid(relid) &&
 		get_rel_relkind(relid) == RELKIND_RELATION &&
@@ -193,7 +213,7 @@ choose_name(Oid root)
 	{
 		char	   *name = fit_name(full, i == 1 ? "" : psprintf("_%d", i));
 
-		if (is_earlier_trash(root, name) || !OidIsValid(trash_relation(name)))
+		if (is_earlier_trash(root, name) || !OidIsValid(rk_trash_relation(name)))
 			return name;
 	}
 	ereport(ERROR,
@@ -300,17 +320,14 @@ create_trash_table(FunctionCallInfo fcinfo, Oid root, const char *name)
 static void
 adopt_batches(Oid root, const char *name)
 {
-	Oid			types[3] = {OIDOID, TEXTOID, TEXTOID};
-	Datum		values[3];
+	EarlierBatches batches = batches_in(root, name);
 
-	values[0] = ObjectIdGetDatum(root);
-	values[1] = CStringGetTextDatum(get_namespace_name(get_rel_namespace(root)));
-	values[2] = CStringGetTextDatum(get_rel_name(root));
-	(void) rk_run_args(rk_extension_owner(),
-					   psprintf("UPDATE " RK_TRASH_SCHEMA ".batches b SET relation = $1"
-								" WHERE b.relation IS NULL AND b.table_schema::text = $2 AND b.table_name::text = $3"
-								" AND b.batch IN (SELECT t._batch FROM %s t)", trash_name(name)),
-					   3, types, values, NULL);
+	if (!batches.none)
+		(void) rk_run_args(rk_extension_owner(),
+						   "UPDATE " RK_TRASH_SCHEMA ".batches b SET relation = $1"
+						   " WHERE b.relation IS NULL AND b.table_schema::text = $2 AND b.table_name::text = $3"
+						   " AND b.batch = ANY ($4)",
+						   4, batches.types, batches.values, NULL);
 }
 
 /* ---- readers ---- */
@@ -670,7 +687,7 @@ static char *
 view_sql(Oid root, const RkSoftDeleteOptions *options)
 {
 	return psprintf("CREATE OR REPLACE VIEW %s WITH (security_invoker = true) AS %s",
-					view_name(options), view_query(root, trash_relation(options->trash_table)));
+					view_name(options), view_query(root, rk_trash_relation(options->trash_table)));
 }
 
 /* Make the view say what it should, whoever it belongs to. */
@@ -695,7 +712,7 @@ ensure_view(FunctionCallInfo fcinfo, Oid root, const RkSoftDeleteOptions *option
 	making.sql = view_sql(root, options);
 	if (OidIsValid(view))
 	{
-		if (is_current(view, root, trash_relation(options->trash_table)))
+		if (is_current(view, root, rk_trash_relation(options->trash_table)))
 			return;
 		/* a column that was renamed or has another type needs a new view */
 		if (rk_attempt(make_view, &making) != NULL)
@@ -751,7 +768,7 @@ rk_trash_enable(FunctionCallInfo fcinfo, Oid root, const RkSoftDeleteOptions *wa
 	if (before != NULL &&
 		view_oid(before) != view_oid(&options))
 		drop_view(fcinfo, root, before);
-	if (!OidIsValid(trash_relation(options.trash_table)))
+	if (!OidIsValid(rk_trash_relation(options.trash_table)))
 		create_trash_table(fcinfo, root, options.trash_table);
 	else if (before == NULL)
 		adopt_batches(root, options.trash_table);
@@ -813,7 +830,8 @@ follow_rename(const RenameStmt *rename, Oid root, Oid trash)
 	char	   *column;
 	RkIdentity	saved;
 
-	if (rename->renameType != OBJECT_COLUMN)
+	if ((rename->renameType != OBJECT_COLUMN && rename->renameType != OBJECT_ATTRIBUTE) ||
+		get_attnum(root, rename->newname) == InvalidAttrNumber)
 		return;
 	column = psprintf("x.%s", quote_identifier(rename->subname));
 	aside = name_aside(root, trash, rename->newname);
@@ -871,7 +889,7 @@ follow_columns(Oid root, const RkSoftDeleteOptions *options)
 	ErrorData  *error;
 
 	if (!OidIsValid(view) || !is_our_view(view, root) ||
-		is_current(view, root, trash_relation(options->trash_table)))
+		is_current(view, root, rk_trash_relation(options->trash_table)))
 		return;
 	error = rk_attempt(make_view_anew, &following);
 	if (error != NULL)
@@ -922,6 +940,17 @@ refuse_partition_with_trash(Oid root)
 						 quote_literal_cstr(rk_relation_name(root)))));
 }
 
+/* The options of a table that this view is of, and that do not name it; or NULL. */
+static RkSoftDeleteOptions *
+options_to_follow(Oid root, Oid view)
+{
+	RkSoftDeleteOptions *options = rk_trash_options_of(root);
+
+	return options == NULL || options->trash_table == NULL || OidIsValid(view_oid(options)) ||
+		!is_our_view(view, root) || !view_reads(view, rk_trash_relation(options->trash_table))
+		? NULL : options;
+}
+
 /* The view of live and deleted rows was renamed or moved: options name it. */
 static void
 follow_view(Oid view)
@@ -936,10 +965,14 @@ follow_view(Oid view)
 									   " AND d.refobjid <> r.ev_class ORDER BY 1", view)))
 	{
 		Oid			root = lfirst_oid(lc);
-		RkSoftDeleteOptions *options = rk_trash_options_of(root);
+		RkSoftDeleteOptions *options = options_to_follow(root, view);
 
-		if (options == NULL || options->trash_table == NULL || OidIsValid(view_oid(options)) ||
-			!is_our_view(view, root) || !view_reads(view, trash_relation(options->trash_table)))
+		if (options == NULL)
+			continue;
+		/* somebody may be changing them */
+		LockRelationOid(root, ShareUpdateExclusiveLock);
+		options = options_to_follow(root, view);
+		if (options == NULL)
 			continue;
 		options->view_schema = get_namespace_name(get_rel_namespace(view));
 		options->view_name = get_rel_name(view);
@@ -960,14 +993,12 @@ schema_altered(const RkDdlCommand *command)
 }
 
 static void
-relation_altered(const RkDdlCommand *command)
+table_altered(const RkDdlCommand *command)
 {
 	Oid			root;
 	Oid			trash;
 	RkSoftDeleteOptions *options;
 
-	if (get_rel_relkind(command->relid) == RELKIND_VIEW && !rk_is_loading_dump())
-		follow_view(command->relid);
 	if (get_rel_relkind(command->relid) != RELKIND_RELATION &&
 		get_rel_relkind(command->relid) != RELKIND_PARTITIONED_TABLE)
 		return;
@@ -986,13 +1017,29 @@ relation_altered(const RkDdlCommand *command)
 	if (rk_is_loading_dump())
 		return;
 	follow_partitions(root);
-	trash = trash_relation(options->trash_table);
+	trash = rk_trash_relation(options->trash_table);
 	if (!OidIsValid(trash) || root != command->relid)
 		return;
 	if (command->parsetree != NULL && IsA(command->parsetree, RenameStmt))
 		follow_rename((const RenameStmt *) command->parsetree, root, trash);
 	repair_readers(NULL, root, REPAIR_ALL);
 	follow_columns(root, options);
+}
+
+static void
+relation_altered(const RkDdlCommand *command)
+{
+	ListCell   *lc;
+
+	if (get_rel_relkind(command->relid) == RELKIND_VIEW && !rk_is_loading_dump())
+		follow_view(command->relid);
+	foreach(lc, rk_relations_reached(command->relid))
+	{
+		RkDdlCommand reached = *command;
+
+		reached.relid = lfirst_oid(lc);
+		table_altered(&reached);
+	}
 }
 
 /* The sources of which one of these relations is the table, or its trash or view. */

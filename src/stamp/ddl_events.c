@@ -223,25 +223,20 @@ relation_altered(const RkDdlCommand *command)
  * such a trigger himself, so that a restore can.)
  */
 static void
-trigger_created(const RkDdlCommand *command)
+trigger_created(const RkNewTrigger *new)
 {
-	List	   *tables = rk_fetch_oids(psprintf("SELECT tgrelid FROM pg_trigger WHERE oid = %u"
-												" AND (tgname = '" RK_STAMP_TRIGGER "' OR " IS_STAMP_FUNCTION ")",
-												command->relid));
+	bool		our_function = new->function != NULL && strcmp(new->function, RK_STAMP_FUNCTION) == 0;
 	Relation	rel;
 	RkStampTrigger *trigger;
 
-	if (tables == NIL)
+	if (!our_function && strcmp(new->name, RK_STAMP_TRIGGER) != 0)
 		return;
-	rel = relation_open(linitial_oid(tables), NoLock);
+	rel = relation_open(new->relid, NoLock);
 	trigger = rk_stamp_trigger_of(rel);
-	if (trigger == NULL || trigger->oid != command->relid)
-		ereport(ERROR,
-				(errcode(ERRCODE_RESERVED_NAME),
-				 errmsg("trigger on %s is reserved: its name or its function is rowkeeper's",
-						rk_relation_name(linitial_oid(tables))),
-				 errhint("SELECT rowkeeper.stamp(%s) creates it, stamp_off() drops it.",
-						 quote_literal_cstr(rk_relation_name(linitial_oid(tables))))));
+	if (trigger == NULL || trigger->oid != new->oid)
+		rk_trigger_refuse_reserved(new,
+								   psprintf("SELECT rowkeeper.stamp(%s) creates it, stamp_off() drops it.",
+											quote_literal_cstr(rk_relation_name(new->relid))));
 	(void) rk_stamp_options_parse(trigger->argument);
 	relation_close(rel, NoLock);
 }

@@ -13,7 +13,6 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
@@ -280,28 +279,6 @@ replace_triggers(FunctionCallInfo fcinfo, Oid root, List *tree, ArrayType *names
 							NameStr(*DatumGetName(elements[i])), rk_relation_name(root))));
 }
 
-/* Say of triggers that stand in the way, as the doctor does. */
-static void
-warn_of_triggers(Oid root)
-{
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(root)};
-	RkIdentity	saved;
-
-	rk_identity_assume(&saved, rk_extension_owner(), false);
-	SPI_connect();
-	if (SPI_execute_with_args("SELECT detail, remedy FROM rowkeeper._stamp_other_triggers"
-							  " WHERE root = $1 ORDER BY detail COLLATE \"C\"",
-							  1, types, values, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the triggers of a table");
-	for (uint64 i = 0; i < SPI_processed; i++)
-		ereport(WARNING,
-				(errmsg("%s", SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1)),
-				 errhint("%s", SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2))));
-	SPI_finish();
-	rk_identity_restore(&saved);
-}
-
 /* ---- doing it ---- */
 
 /* Whether our trigger fires on origin, and on origin only, everywhere. */
@@ -365,7 +342,7 @@ enable_stamps(FunctionCallInfo fcinfo, Oid root)
 		rk_run_step(fcinfo, rk_extension_owner(),
 					psprintf("ALTER TABLE %s ENABLE TRIGGER \"" RK_STAMP_TRIGGER "\"",
 							 rk_relation_name(root)));
-	warn_of_triggers(root);
+	rk_warn_of("_stamp_other_triggers", root);
 }
 
 /*

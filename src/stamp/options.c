@@ -70,8 +70,7 @@ rk_stamp_options_format(const RkStampOptions *options)
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < RK_STAMP_OPTION_COUNT; i++)
 	{
-		rk_option_push(&state, WJB_KEY, rk_stamp_option_names[i]);
-		rk_option_push(&state, WJB_VALUE, options->value[i]);
+		rk_option_push_text(&state, rk_stamp_option_names[i], options->value[i]);
 	}
 	return rk_options_text(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }

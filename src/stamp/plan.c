@@ -19,7 +19,6 @@
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/partcache.h"
@@ -331,8 +330,10 @@ rk_stamp_plan_release(FmgrInfo *flinfo)
 }
 
 static void
-invalidate_entry(PlanEntry *entry)
+invalidate(void *plan)
 {
+	PlanEntry  *entry = plan;
+
 	entry->valid = false;
 	entry->invalidated = true;
 }
@@ -340,34 +341,12 @@ invalidate_entry(PlanEntry *entry)
 static void
 invalidate_plan(Datum arg, Oid relid)
 {
-	if (OidIsValid(relid))
-	{
-		PlanEntry  *entry = hash_search(plans, &relid, HASH_FIND, NULL);
-
-		if (entry != NULL)
-			invalidate_entry(entry);
-	}
-	else
-	{
-		HASH_SEQ_STATUS scan;
-		PlanEntry  *entry;
-
-		hash_seq_init(&scan, plans);
-		while ((entry = hash_seq_search(&scan)) != NULL)
-			invalidate_entry(entry);
-	}
+	rk_cache_visit(plans, relid, invalidate);
 }
 
 void
 rk_stamp_plan_init(void)
 {
-	HASHCTL		control = {
-		.keysize = sizeof(Oid),
-		.entrysize = sizeof(PlanEntry),
-		.hcxt = TopMemoryContext	/* the module is never unloaded */
-	};
-
-	plans = hash_create("rowkeeper stamp plans", 64, &control,
-						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	plans = rk_cache_create("rowkeeper stamp plans", 64, sizeof(PlanEntry));
 	rk_relcache_listen(invalidate_plan);
 }

@@ -145,6 +145,14 @@ SELECT polname FROM pg_policy WHERE polrelid = 'rowkeeper_trash.v__w'::regclass;
 DROP FUNCTION v.yes CASCADE;
 SELECT polname FROM pg_policy WHERE polrelid = 'rowkeeper_trash.v__w'::regclass;
 
+-- grants that come with a schema are grants
+CREATE TABLE v.shared (id int PRIMARY KEY);
+SELECT rowkeeper.soft_delete('v.shared', mode => 'trash') \g /dev/null
+RESET SESSION AUTHORIZATION;
+CREATE SCHEMA regress_rk_grants GRANT SELECT ON v.shared TO regress_rk_helper GRANT INSERT ON rowkeeper_trash.v__shared TO regress_rk_helper;
+SELECT p, has_table_privilege('regress_rk_helper', 'rowkeeper_trash.v__shared', p) FROM unnest('{SELECT,INSERT}'::text[]) p;
+SET SESSION AUTHORIZATION regress_rk_victim;
+
 -- policies read columns, not what is in _extra
 CREATE TABLE v.pol (id int PRIMARY KEY, class varchar(10));
 SELECT rowkeeper.soft_delete('v.pol', mode => 'trash') \g /dev/null
@@ -160,6 +168,24 @@ DELETE FROM v.pol WHERE id <= 3;
 SET SESSION AUTHORIZATION regress_rk_helper;
 SELECT * FROM v.pol;
 SELECT id, class, _extra FROM rowkeeper_trash.v__pol ORDER BY id;
+-- code that runs where a query is planned: his trash is read as he, not as the extension's owner
+SET SESSION AUTHORIZATION regress_rk_mallory;
+CREATE TABLE m.planned (id int PRIMARY KEY, a text);
+SELECT rowkeeper.soft_delete('m.planned', mode => 'trash') \g /dev/null
+INSERT INTO m.planned VALUES (1, 'x');
+DELETE FROM m.planned;
+SELECT rowkeeper.soft_delete_off('m.planned') \g /dev/null
+GRANT USAGE ON SCHEMA m TO PUBLIC;
+GRANT INSERT ON m.ran TO PUBLIC;
+TRUNCATE m.ran;
+CREATE FUNCTION m.note() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN INSERT INTO m.ran VALUES ('plan', current_user); RETURN ''; END $$;
+CREATE FUNCTION m.expression() RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE noted text; BEGIN SELECT m.note() INTO noted; RETURN noted; END $$;
+CREATE STATISTICS m.planned ON (m.expression() || a), id FROM rowkeeper_trash.m__planned;
+SELECT rowkeeper.soft_delete('m.planned', mode => 'trash') \g /dev/null
+SELECT DISTINCT * FROM m.ran;
+
 -- what keeps a row from coming back does not show the row
 SET SESSION AUTHORIZATION regress_rk_victim;
 CREATE TABLE v.lk (id int PRIMARY KEY, s text);
@@ -171,6 +197,58 @@ GRANT INSERT, SELECT (id) ON v.lk TO regress_rk_helper;
 SELECT conflict FROM rowkeeper.soft_delete_restore('v.lk', '1'::jsonb, dry_run => true);
 SET SESSION AUTHORIZATION regress_rk_helper;
 SELECT conflict FROM rowkeeper.soft_delete_restore('v.lk', '1'::jsonb, dry_run => true);
+\set VERBOSITY default
+SELECT rowkeeper.soft_delete_restore('v.lk', 1);
+SET SESSION AUTHORIZATION regress_rk_victim;
+ALTER TABLE v.lk DROP CONSTRAINT lk_s_check;
+SELECT rowkeeper.soft_delete_hide_view('v.lk') \g /dev/null
+ALTER TABLE v.lk ALTER s TYPE int USING 0;
+SET SESSION AUTHORIZATION regress_rk_helper;
+SELECT rowkeeper.soft_delete_restore('v.lk', 1);
+\set VERBOSITY terse
+SELECT conflict FROM rowkeeper.soft_delete_restore('v.lk', '1'::jsonb, dry_run => true);
+RESET SESSION AUTHORIZATION;
+
+-- whoever may make triggers puts none in the place of ours
+SET SESSION AUTHORIZATION regress_rk_victim;
+CREATE TABLE v.fired (id int PRIMARY KEY);
+SELECT rowkeeper.soft_delete('v.fired') \g /dev/null
+SELECT rowkeeper.audit('v.fired') \g /dev/null
+CREATE FUNCTION v.nothing() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN OLD; END$$;
+GRANT TRIGGER ON v.fired TO regress_rk_helper;
+SET SESSION AUTHORIZATION regress_rk_helper;
+SELECT format('CREATE OR REPLACE TRIGGER %I AFTER DELETE ON v.fired EXECUTE FUNCTION v.nothing()', tgname)
+FROM pg_trigger WHERE tgrelid = 'v.fired'::regclass AND NOT tgisinternal ORDER BY tgname COLLATE "C" \gexec
+CREATE TRIGGER "~rowkeeper_mine" AFTER DELETE ON v.fired EXECUTE FUNCTION v.nothing();
+SET SESSION AUTHORIZATION regress_rk_victim;
+CREATE TRIGGER mine AFTER DELETE ON v.fired EXECUTE FUNCTION v.nothing();
+ALTER TRIGGER mine ON v.fired RENAME TO rowkeeper_mine;
+
+-- rows that row security held are not opened by a table of the same name without it
+SET SESSION AUTHORIZATION regress_rk_victim;
+CREATE TABLE v.held (id int PRIMARY KEY, whose text);
+ALTER TABLE v.held ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON v.held USING (whose = current_user);
+GRANT SELECT ON v.held TO regress_rk_helper;
+SELECT rowkeeper.soft_delete('v.held', mode => 'trash') \g /dev/null
+INSERT INTO v.held VALUES (1, 'regress_rk_victim'), (2, 'regress_rk_helper');
+DELETE FROM v.held;
+DROP TABLE v.held CASCADE;
+CREATE TABLE v.held (id int PRIMARY KEY, whose text);
+GRANT SELECT ON v.held TO regress_rk_helper;
+SELECT rowkeeper.soft_delete('v.held', mode => 'trash') \g /dev/null
+SELECT rowkeeper.soft_delete_off('v.held') \g /dev/null
+SET SESSION AUTHORIZATION regress_rk_helper;
+SELECT id FROM rowkeeper_trash.v__held;
+SELECT id FROM rowkeeper_trash.v__held_2;
+-- one that has it takes them up
+SET SESSION AUTHORIZATION regress_rk_victim;
+DROP TABLE rowkeeper_trash.v__held_2;
+ALTER TABLE v.held ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON v.held USING (whose = current_user);
+SELECT rowkeeper.soft_delete('v.held', mode => 'trash') \g /dev/null
+SET SESSION AUTHORIZATION regress_rk_helper;
+SELECT id FROM rowkeeper_trash.v__held;
 RESET SESSION AUTHORIZATION;
 
 \c contrib_regression

@@ -147,7 +147,78 @@ CREATE OR REPLACE VIEW m.active_h WITH (security_invoker = true) AS SELECT * FRO
 ALTER VIEW m.active_h RENAME TO mine;
 SELECT rowkeeper._soft_delete_options('v.h') ->> 'view_name' AS still;
 
+-- what they cannot know: a superuser's table has a view of a superuser's, and no other
+RESET SESSION AUTHORIZATION;
+CREATE TABLE public.boss (id int PRIMARY KEY, deleted_at timestamptz);
+SET SESSION AUTHORIZATION regress_rk_thief;
+CREATE VIEW public.active_boss AS SELECT * FROM public.boss WHERE deleted_at IS NULL;
+RESET SESSION AUTHORIZATION;
+SELECT rowkeeper.soft_delete('public.boss');
+DROP VIEW public.active_boss;
+SELECT rowkeeper.soft_delete('public.boss') \g /dev/null
+DROP VIEW public.active_boss;
+SET SESSION AUTHORIZATION regress_rk_thief;
+CREATE OR REPLACE VIEW m.mine WITH (security_invoker = true) AS SELECT * FROM public.boss WHERE deleted_at IS NULL;
+ALTER VIEW m.mine RENAME TO yours;
+SELECT rowkeeper._soft_delete_options('public.boss') ->> 'view_name' AS still;
+RESET SESSION AUTHORIZATION;
+SELECT rowkeeper.soft_delete('public.boss') \g /dev/null
+-- a table that is given away takes its view along
+ALTER TABLE public.boss OWNER TO regress_rk_victim;
+SELECT viewowner FROM pg_views WHERE viewname = 'active_boss';
+CREATE RULE r AS ON INSERT TO public.active_boss DO INSTEAD NOTHING;
+ALTER TABLE public.boss OWNER TO regress_rk_thief;
+SELECT viewowner FROM pg_views WHERE viewname = 'active_boss';
+SELECT level, detail, remedy FROM rowkeeper.doctor() WHERE check_name = 'view' AND object = 'public.boss';
+
+-- another's batch in a row that is deleted already, and then noted as his
+SET SESSION AUTHORIZATION regress_rk_victim;
+CREATE TABLE v.good (id int PRIMARY KEY);
+SELECT rowkeeper.soft_delete('v.good') \g /dev/null
+INSERT INTO v.good VALUES (1);
+DELETE FROM v.active_good;
+SELECT delete_batch AS foreign_batch FROM v.good \gset
+SET SESSION AUTHORIZATION regress_rk_thief;
+CREATE TABLE m.later (id int PRIMARY KEY);
+SELECT rowkeeper.soft_delete('m.later') \g /dev/null
+INSERT INTO m.later VALUES (1), (2);
+DELETE FROM m.active_later;
+UPDATE m.later SET delete_batch = :foreign_batch;
+UPDATE m.later SET deleted_at = NULL WHERE id = 1;
+CREATE TABLE m.kept (id int PRIMARY KEY);
+SELECT rowkeeper.soft_delete('m.kept', mode => 'trash') \g /dev/null
+INSERT INTO rowkeeper_trash.m__kept (_batch, _deleted_at, id) VALUES (:foreign_batch, now(), 1), (:foreign_batch, now(), 2);
+SELECT rowkeeper.soft_delete_hard('m.kept', 1);
+RESET SESSION AUTHORIZATION;
+SELECT table_name FROM rowkeeper.soft_delete_restore_batch(:foreign_batch);
+
+-- what a query calls as it is planned leaves nothing behind for maintain()'s commit, nor runs as another
+GRANT REFERENCES ON v.good TO regress_rk_thief;
+UPDATE v.good SET deleted_at = now() - interval '3 days';
+SELECT rowkeeper.soft_delete('v.good', keep => '1 day') \g /dev/null
+GRANT USAGE ON SCHEMA m TO PUBLIC;
+SET SESSION AUTHORIZATION regress_rk_thief;
+CREATE TABLE m.trap (what text, as_whom name DEFAULT current_user);
+GRANT INSERT ON m.trap TO PUBLIC;
+CREATE FUNCTION m.late() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO m.trap VALUES ('late'); RETURN NULL; END$$;
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON m.trap DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.what = 'plan') EXECUTE FUNCTION m.late();
+CREATE FUNCTION m.spring() RETURNS text LANGUAGE plpgsql AS $$BEGIN INSERT INTO m.trap VALUES ('plan'); RETURN ''; EXCEPTION WHEN OTHERS THEN RETURN ''; END$$;
+CREATE FUNCTION m.expression() RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$DECLARE noted text; BEGIN SELECT m.spring() INTO noted; RETURN noted; END$$;
+CREATE TABLE m.child (id int PRIMARY KEY, g int REFERENCES v.good ON DELETE CASCADE);
+CREATE STATISTICS m.child ON (m.expression() || g::text), id FROM m.child;
+CREATE STATISTICS m.old ON (m.expression() || deleted_by), id FROM m.old;
+DROP TRIGGER note ON m.old;
+UPDATE m.old SET deleted_at = now() - interval '3 days';
+TRUNCATE m.trap;
+RESET SESSION AUTHORIZATION;
+CALL rowkeeper.maintain();
+SELECT DISTINCT what, as_whom FROM m.trap ORDER BY 1, 2;
+SELECT count(*) FROM v.good;
+DROP STATISTICS m.old;
+SELECT count(*) FROM m.old;
+
 -- row security that a table's owner has forced on himself is not foreign keys'
+SET SESSION AUTHORIZATION regress_rk_thief;
 CREATE TABLE m.par (id int PRIMARY KEY);
 CREATE TABLE m.chi (id int PRIMARY KEY, p int REFERENCES m.par ON DELETE CASCADE);
 CREATE TABLE m.res (id int PRIMARY KEY, p int REFERENCES m.par);

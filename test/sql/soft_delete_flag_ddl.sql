@@ -187,6 +187,26 @@ SELECT rowkeeper.soft_delete_off('items') \g /dev/null
 ROLLBACK;
 :doctor;
 
+-- renamed over a table that it inherits from since, or over its type
+CREATE TABLE heir (id int PRIMARY KEY, deleted_at timestamptz);
+SELECT rowkeeper.soft_delete('heir') \g /dev/null
+CREATE TABLE legator (id int, deleted_at timestamptz);
+ALTER TABLE heir ALTER id SET NOT NULL, INHERIT legator;
+CREATE TYPE shape AS (id int, deleted_at timestamptz, deleted_by text, delete_batch bigint);
+CREATE TABLE shaped OF shape (PRIMARY KEY (id));
+SELECT rowkeeper.soft_delete('shaped') \g /dev/null
+ALTER TABLE legator RENAME deleted_at TO gone_at;
+ALTER TYPE shape RENAME ATTRIBUTE deleted_at TO gone_at CASCADE;
+INSERT INTO heir VALUES (1);
+INSERT INTO shaped VALUES (1);
+DELETE FROM active_heir;
+DELETE FROM active_shaped;
+SELECT gone_at IS NOT NULL AS deleted FROM heir UNION ALL SELECT gone_at IS NOT NULL FROM shaped;
+:doctor;
+SET client_min_messages = warning;
+DROP TABLE heir, legator, shaped CASCADE;
+RESET client_min_messages;
+
 -- leave() takes it from all, and the extension can go
 SELECT count(*) > 0 AS done FROM rowkeeper.leave('users');
 SELECT count(*) > 0 AS done FROM rowkeeper.leave();

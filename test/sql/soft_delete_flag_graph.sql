@@ -253,6 +253,73 @@ UPDATE leaves SET n = 'a.b' WHERE id = 2;
 UPDATE leaves SET n = 'a.b' WHERE id = 3;
 UPDATE leaves SET n = 'c' WHERE id = 3;
 
+-- a guard waits as long as its foreign key does, also where that is changed
+CREATE TABLE late_parent (id int PRIMARY KEY);
+CREATE TABLE late_child (id int PRIMARY KEY, p int CONSTRAINT late REFERENCES late_parent ON DELETE CASCADE);
+SELECT rowkeeper.soft_delete(t) FROM unnest('{late_child,late_parent}'::regclass[]) t \g /dev/null
+INSERT INTO late_parent VALUES (1);
+DELETE FROM active_late_parent;
+ALTER TABLE late_child ALTER CONSTRAINT late DEFERRABLE INITIALLY DEFERRED;
+BEGIN;
+INSERT INTO late_child VALUES (1, 1);
+UPDATE late_parent SET deleted_at = NULL;
+COMMIT;
+ALTER TABLE late_child ALTER CONSTRAINT late NOT DEFERRABLE;
+DELETE FROM active_late_parent;
+INSERT INTO late_child VALUES (2, 1);
+
+-- foreign keys of a partition alone, and to one alone
+CREATE TABLE pieces (id int, r int, PRIMARY KEY (id, r)) PARTITION BY LIST (r);
+CREATE TABLE pieces_1 PARTITION OF pieces FOR VALUES IN (1);
+CREATE TABLE pieces_2 PARTITION OF pieces FOR VALUES IN (2);
+ALTER TABLE pieces_1 ADD UNIQUE (id);
+CREATE TABLE of_pieces_1 (id int PRIMARY KEY, p int REFERENCES pieces_1 (id) ON DELETE CASCADE);
+CREATE TABLE keep_pieces_1 (id int PRIMARY KEY, p int REFERENCES pieces_1 (id));
+SELECT rowkeeper.soft_delete('pieces');
+SELECT rowkeeper.soft_delete('of_pieces_1') \g /dev/null
+SELECT rowkeeper.soft_delete('pieces') \g /dev/null
+INSERT INTO pieces VALUES (1, 1), (2, 1), (3, 1), (1, 2), (2, 2);
+INSERT INTO of_pieces_1 VALUES (1, 1);
+INSERT INTO keep_pieces_1 VALUES (1, 2);
+DELETE FROM active_pieces WHERE id = 1 AND r = 1;
+SELECT * FROM active_of_pieces_1;
+DELETE FROM active_pieces WHERE id = 2 AND r = 1;
+UPDATE pieces SET deleted_at = now() WHERE id = 2 AND r = 1;
+DELETE FROM active_pieces WHERE id = 2;
+DELETE FROM active_pieces WHERE id = 3 OR id = 2 AND r = 2;
+INSERT INTO of_pieces_1 VALUES (2, 3);
+SELECT table_name, record_id FROM rowkeeper.soft_delete_restore('pieces', 1, 1) ORDER BY 1;
+CREATE TABLE kids (id int, r int, p int, PRIMARY KEY (id, r)) PARTITION BY LIST (r);
+CREATE TABLE kids_1 PARTITION OF kids FOR VALUES IN (1);
+CREATE TABLE kids_2 (p int, gone int, id int NOT NULL, r int NOT NULL);
+ALTER TABLE kids_2 DROP COLUMN gone;
+ALTER TABLE kids ATTACH PARTITION kids_2 FOR VALUES IN (2);
+CREATE TABLE mothers (id int PRIMARY KEY);
+SELECT rowkeeper.soft_delete('kids') \g /dev/null
+SELECT rowkeeper.soft_delete('mothers') \g /dev/null
+ALTER TABLE kids_2 ADD FOREIGN KEY (p) REFERENCES mothers ON DELETE CASCADE;
+INSERT INTO mothers VALUES (1), (2);
+INSERT INTO kids VALUES (1, 2, 1);
+DELETE FROM active_mothers;
+INSERT INTO kids VALUES (2, 2, 2);
+SELECT * FROM active_kids;
+SELECT table_name, record_id FROM rowkeeper.soft_delete_restore('mothers', 1) ORDER BY 1;
+SELECT table_name, rows FROM rowkeeper.soft_delete_batches WHERE table_name ~ 'kids|mothers' ORDER BY 1;
+DELETE FROM active_mothers;
+CALL rowkeeper.soft_delete_purge('mothers', '0');
+SELECT count(*) FROM kids;
+-- ... that was there before its table had soft delete
+CREATE TABLE cousins (id int, r int, p int, PRIMARY KEY (id, r)) PARTITION BY LIST (r);
+CREATE TABLE cousins_1 PARTITION OF cousins FOR VALUES IN (1);
+ALTER TABLE cousins_1 ADD FOREIGN KEY (p) REFERENCES mothers;
+SELECT rowkeeper.soft_delete('cousins') \g /dev/null
+INSERT INTO mothers VALUES (3);
+INSERT INTO cousins VALUES (1, 1, 3);
+DELETE FROM active_mothers;
+DELETE FROM active_cousins;
+DELETE FROM active_mothers;
+UPDATE cousins SET deleted_at = NULL;
+
 -- guards go with the last one they are for
 SELECT rowkeeper.soft_delete_off('a');
 INSERT INTO b VALUES (5, 1);

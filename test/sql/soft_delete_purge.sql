@@ -106,6 +106,18 @@ SELECT rowkeeper.soft_delete_hard('orders', 20);
 SELECT table_name FROM rowkeeper.soft_delete_restore('orders', 20) ORDER BY 1;
 RESET ROLE;
 
+-- maintain() goes on where it was: rows that stay are looked at once
+CREATE TABLE many (id int PRIMARY KEY);
+SELECT count(*) > 0 AS done FROM rowkeeper.soft_delete('many', mode => 'trash', keep => '1 day');
+INSERT INTO rowkeeper_trash.shop__many (_batch, _deleted_at, id) SELECT 0, now() - interval '3 days', i FROM generate_series(1, 12000) i;
+CREATE SEQUENCE looks;
+CREATE FUNCTION stays() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+	IF OLD.id = 1 THEN PERFORM nextval('shop.looks'); RETURN NULL; END IF; RETURN OLD; END$$;
+CREATE TRIGGER stays BEFORE DELETE ON rowkeeper_trash.shop__many FOR EACH ROW EXECUTE FUNCTION stays();
+CALL rowkeeper.maintain('many');
+SELECT last_value AS looks, count(m.id) AS stay FROM looks, rowkeeper_trash.shop__many m GROUP BY 1;
+DROP TABLE many CASCADE;
+
 -- TRUNCATE keeps nothing, so it is refused
 TRUNCATE lines;
 

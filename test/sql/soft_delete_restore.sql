@@ -166,9 +166,43 @@ DELETE FROM a;
 SELECT table_name, record_id, conflict FROM rowkeeper.soft_delete_restore('b', '1', true) ORDER BY 1;
 SELECT table_name, record_id FROM rowkeeper.soft_delete_restore('b', 1) ORDER BY 1;
 
+-- parents and children of different owners, of whom neither may read the other's
+CREATE ROLE regress_rk_parent;
+CREATE ROLE regress_rk_child;
+CREATE SCHEMA family;
+GRANT CREATE, USAGE ON SCHEMA family TO regress_rk_parent, regress_rk_child;
+SET ROLE regress_rk_parent;
+CREATE TABLE family.p (id int PRIMARY KEY);
+CREATE TABLE family.fp (id int PRIMARY KEY);
+GRANT REFERENCES ON family.p, family.fp TO regress_rk_child;
+SET ROLE regress_rk_child;
+CREATE TABLE family.c (id int PRIMARY KEY, p int REFERENCES family.p ON DELETE CASCADE);
+CREATE TABLE family.fc (id int PRIMARY KEY, p int REFERENCES family.fp ON DELETE CASCADE);
+SELECT count(*) > 0 AS done FROM rowkeeper.soft_delete('family.c', mode => 'trash');
+SELECT count(*) > 0 AS done FROM rowkeeper.soft_delete('family.fc');
+RESET ROLE;
+SELECT count(*) > 0 AS done FROM rowkeeper.soft_delete('family.p', mode => 'trash');
+SELECT count(*) > 0 AS done FROM rowkeeper.soft_delete('family.fp');
+INSERT INTO family.p VALUES (1), (2); INSERT INTO family.fp VALUES (1), (2);
+INSERT INTO family.c VALUES (1, 1), (2, 2); INSERT INTO family.fc VALUES (1, 1), (2, 2);
+DELETE FROM family.p;
+DELETE FROM family.active_fp;
+SELECT table_name, record_id FROM rowkeeper.soft_delete_restore('family.p', 1) ORDER BY 1;
+SELECT table_name, record_id FROM rowkeeper.soft_delete_restore('family.fp', 1) ORDER BY 1;
+SET ROLE regress_rk_parent;
+SELECT rowkeeper.soft_delete_hard('family.p', 2);
+SELECT rowkeeper.soft_delete_hard('family.fp', 2);
+RESET ROLE;
+SELECT 'c' AS t, id FROM family.c UNION ALL SELECT 'fc', id FROM family.fc ORDER BY 1;
+
 SELECT count(*) > 0 AS left FROM rowkeeper.leave();
 DROP EXTENSION rowkeeper;
+SET client_min_messages = warning;
+DROP SCHEMA family CASCADE;
+RESET client_min_messages;
 DROP SCHEMA rowkeeper_trash, rowkeeper_log, shop CASCADE;
 \c contrib_regression
 DROP DATABASE regress_rk_restore;
 DROP ROLE sd_app;
+DROP ROLE regress_rk_parent;
+DROP ROLE regress_rk_child;

@@ -199,6 +199,25 @@ TRUNCATE days_2;
 TRUNCATE days;
 DELETE FROM days_1;
 
+-- renamed over a table that it inherits from since, or over its type
+CREATE TABLE heir (id int PRIMARY KEY, a text);
+SELECT rowkeeper.soft_delete('heir', mode => 'trash') \g /dev/null
+CREATE TABLE legator (id int, a text);
+ALTER TABLE heir ALTER id SET NOT NULL, INHERIT legator;
+CREATE TYPE shape AS (id int, a text);
+CREATE TABLE shaped OF shape (PRIMARY KEY (id));
+SELECT rowkeeper.soft_delete('shaped', mode => 'trash') \g /dev/null
+INSERT INTO heir VALUES (1, 'kept');
+INSERT INTO shaped VALUES (1, 'kept');
+DELETE FROM heir;
+DELETE FROM shaped;
+ALTER TABLE legator RENAME a TO b;
+ALTER TYPE shape RENAME ATTRIBUTE a TO b CASCADE;
+SELECT _deleted_at IS NOT NULL AS deleted, id, b FROM heir_with_deleted;
+SELECT count(*) FROM rowkeeper.soft_delete_restore('heir', 1);
+SELECT count(*) FROM rowkeeper.soft_delete_restore('shaped', 1);
+SELECT * FROM heir UNION ALL SELECT * FROM shaped;
+
 -- a table that keeps its deleted rows cannot become part of one that does not
 CREATE TABLE plain (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
 CREATE TABLE kept (id int PRIMARY KEY, v text);

@@ -132,10 +132,17 @@ as('app', "SET rowkeeper.audit_capture = off; INSERT INTO shop.orders (status) V
 is_sql($node, "SELECT actor FROM rowkeeper.audit_log WHERE new_data ->> 'status' = 'switched off'", 'app',
 	'the switch that it set too early is none');
 
+# Trust that was given since is not for an update to take.
+sql($node, "SELECT rowkeeper.tenant_role('app', 'set')");
+sql($node, 'SELECT rowkeeper._reset_privileges()');
+is_sql($node, "SELECT has_function_privilege('app', 'rowkeeper.tenant_set(bigint)', 'EXECUTE')", 't',
+	'an update script leaves to roles what tenant_role() gave them');
+sql($node, "SELECT rowkeeper.tenant_role('app', 'none')");
+
 # What everybody may execute only looks. The row functions, for which the server
 # asks whoever adds a partition, do something only for a trigger: creating one
 # is refused, or (_stamp) it stamps the rows of its own table.
-is_sql($node, <<'SQL', "rowkeeper._changes_row()\nrowkeeper._soft_delete_guard()\nrowkeeper._soft_delete_row()\nrowkeeper._stamp()", 'private functions that do something are nobody\'s');
+is_sql($node, <<'SQL', "rowkeeper._changes_row()\nrowkeeper._soft_delete_guard()\nrowkeeper._soft_delete_row()\nrowkeeper._stamp()\nrowkeeper._tenant_truncate()", 'private functions that do something are nobody\'s');
 SELECT p.oid::regprocedure FROM pg_proc p
 WHERE pronamespace = 'rowkeeper'::regnamespace AND proname LIKE '\_%' AND provolatile = 'v' AND has_function_privilege('outsider', p.oid, 'EXECUTE')
 ORDER BY p.oid::regprocedure::text

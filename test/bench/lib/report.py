@@ -3,7 +3,7 @@
 import os
 import platform
 
-from . import bulk, soft_delete, stamp
+from . import bulk, soft_delete, stamp, tenant
 from .figures import MB, Figures, spread
 from .picture import draw
 from .single_row import TARGET_PAIRS
@@ -86,7 +86,8 @@ def tables(results):
     figures = Figures(results)
     yield ("Targets", ["", "measured", "target", "met"],
            [list(r) for r in figures.targets()] + list(stamp.targets(results))
-           + list(soft_delete.targets(results)))
+           + list(soft_delete.targets(results))
+           + list(tenant.targets(results)))
     if results["bulk"]:
         yield from bulk_tables(figures, results["contestants"])
     if results["instructions"]:
@@ -95,6 +96,7 @@ def tables(results):
         yield from single_table(results, results["contestants"])
     yield from stamp.tables(results)
     yield from soft_delete.tables(results)
+    yield from tenant.tables(results)
     yield from other_tables(results)
 
 
