@@ -430,10 +430,12 @@ typedef struct RkEventListener
 	void		(*readers_altered) (List *relids);	/* grants or policies */
 	void		(*tenants_bypassed) (const char *reason);	/* before it holds */
 	void		(*tenants_isolated) (Oid root, const char *column);
+	void		(*partition_built) (Oid root, Oid partition);	/* not attached yet */
 	void		(*partition_expired) (Oid root, const char *partition, const char *action);
 } RkEventListener;
 
 extern void rk_events_listen(const RkEventListener *listener);
+extern void rk_partition_built(Oid root, Oid partition);
 extern void rk_partition_expired(Oid root, const char *partition, const char *action);
 extern bool rk_is_loading_dump(void);
 extern List *rk_relations_reached(Oid relid);

@@ -53,6 +53,16 @@ rk_events_listen(const RkEventListener *listener)
 	} while (0)
 
 /*
+ * A table was made to become a partition, and has what can be copied: what a
+ * feature adds of its own it adds now, before anybody can write a row there.
+ */
+void
+rk_partition_built(Oid root, Oid partition)
+{
+	tell_listeners(partition_built, root, partition);
+}
+
+/*
  * Maintenance takes a partition of a table away, which is detached by now:
  * "drop", "archive" or "detach".
  */

@@ -205,7 +205,8 @@ RkLockRequest *
 rk_partition_removal_locks(const RkPartitionSet *set, Oid partition, bool detach, bool drop)
 {
 	List	   *partners = list_delete_oid(rk_partition_partners(detach ? set->root : partition), set->root);
-	RkLockRequest *locks = palloc0(sizeof(RkLockRequest) * (list_length(partners) + 4));
+	List	   *tree = rk_relation_tree(partition, NoLock);
+	RkLockRequest *locks = palloc0(sizeof(RkLockRequest) * (list_length(partners) + list_length(tree) + 3));
 	int			count = 0;
 	ListCell   *lc;
 
@@ -216,6 +217,7 @@ rk_partition_removal_locks(const RkPartitionSet *set, Oid partition, bool detach
 	if (detach || drop)
 		foreach(lc, partners)
 			locks[count++] = (RkLockRequest) {lfirst_oid(lc), drop ? AccessExclusiveLock : ShareRowExclusiveLock};
-	locks[count++] = (RkLockRequest) {partition, AccessExclusiveLock};
+	foreach(lc, tree)
+		locks[count++] = (RkLockRequest) {lfirst_oid(lc), AccessExclusiveLock};
 	return locks;
 }

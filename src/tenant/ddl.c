@@ -146,6 +146,21 @@ follow_newcomer(Oid newcomer)
 		protect_partition(root, lfirst_oid(lc), options);
 }
 
+/*
+ * What is to become a partition is isolated before it is one, and remembers the
+ * flags that its table had before: it was made with those.
+ */
+static void
+partition_built(Oid root, Oid partition)
+{
+	RkTenantOptions *options = rk_tenant_options_of(root);
+
+	if (options == NULL)
+		return;
+	(void) rk_tenant_trigger_ensure(NULL, partition, options);
+	(void) rk_tenant_protect(NULL, partition, options);
+}
+
 /* Policies follow a renamed column by themselves; the options by name. */
 static void
 follow_rename(const RenameStmt *rename, Oid relid)
@@ -226,7 +241,8 @@ rk_tenant_ddl_init(void)
 {
 	static const RkEventListener listener = {
 		.trigger_created = trigger_created,
-		.relation_altered = relation_altered
+		.relation_altered = relation_altered,
+		.partition_built = partition_built
 	};
 
 	rk_events_listen(&listener);
