@@ -103,6 +103,10 @@ extern char *rk_partition_options_format(const RkPartitionOptions *options);
 extern RkPartitionOptions *rk_partition_options_of(Oid root);
 extern void rk_partition_options_store(Oid root, const RkPartitionOptions *options);
 extern bool rk_partition_options_forget(Oid root);
+extern void rk_partition_name_dropped(const char *identity);
+extern void rk_partition_name_changed(Oid relid, const char *old_name);
+extern void rk_partition_schema_changed(Oid relid, const char *old_schema);
+extern void rk_partition_schema_renamed(const char *old_name, const char *new_name);
 
 typedef struct RkPartitionTable
 {

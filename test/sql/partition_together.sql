@@ -145,7 +145,7 @@ SELECT id, tenant_id, v, deleted_at IS NOT NULL AS deleted FROM partition_togeth
 SELECT id, v FROM active_orders ORDER BY id;
 COMMIT;
 RESET ROLE;
-SELECT feature, target FROM rowkeeper.features WHERE target IN ('orders'::regclass, 'partition_together_old.orders_first'::regclass) ORDER BY 1, 2::text;
+SELECT feature, target FROM rowkeeper.features WHERE target IN ('orders'::regclass, 'partition_together_old.orders_first'::regclass) ORDER BY feature, target::text COLLATE "C";
 SELECT feature, check_name, object FROM rowkeeper.doctor() WHERE object ~ 'partition_together' AND level = 'error' ORDER BY 1, 2, 3;
 SELECT count(*) > 0 AS left FROM rowkeeper.leave('partition_together_old.orders_first');
 SELECT polrelid::regclass, array_agg(polname ORDER BY polname) FROM pg_policy WHERE polrelid::regclass::text ~ '_old\.' GROUP BY 1 ORDER BY 1;
