@@ -320,6 +320,7 @@ extern RkProcess rk_process_of(Oid role);
 extern bool rk_process_start(const RkProcess *process, const char *main_function,
 							 const char *kind, BackgroundWorkerHandle **handle);
 extern const RkProcess *rk_process_become(void);
+extern void rk_process_set_transactions(void);
 extern void rk_process_begin(void);
 
 /*

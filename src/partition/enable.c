@@ -419,11 +419,29 @@ rowkeeper_partition(PG_FUNCTION_ARGS)
 
 /* ---- off ---- */
 
+/* Nobody but its owner ends it from now on. */
+static void
+warn_of_pending(Oid root)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(root)};
+	bool		isnull;
+	Datum		pending = rk_fetch(rk_extension_owner(), "SELECT inhrelid FROM pg_inherits WHERE inhparent = $1 AND inhdetachpending",
+								   1, types, values, NULL, &isnull);
+
+	if (!isnull)
+		ereport(WARNING,
+				(errmsg("the detach of %s from %s is pending", rk_relation_name(DatumGetObjectId(pending)), rk_relation_name(root)),
+				 errhint("ALTER TABLE %s DETACH PARTITION %s FINALIZE", rk_relation_name(root),
+						 rk_relation_name(DatumGetObjectId(pending)))));
+}
+
 static bool
 disable_partitions(FunctionCallInfo fcinfo, Oid root)
 {
 	if (!rk_partition_options_forget(root))
 		return false;
+	warn_of_pending(root);
 	rk_partition_intents_forget(root);
 	if (fcinfo != NULL)
 		rk_step(fcinfo, psprintf("-- %s is maintained no more, its partitions stay", rk_relation_name(root)));

@@ -145,6 +145,8 @@ typedef struct RkPartitionSet
 	RkPartition *parts;			/* by lower bound; without the default one */
 	int			count;
 	Oid			default_partition;	/* or InvalidOid */
+	bool		look_at_rows;	/* pages are not enough: inserts that were
+								 * rolled back leave some */
 } RkPartitionSet;
 
 extern char *rk_partition_key_problem(Oid relid, AttrNumber *column);

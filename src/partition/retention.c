@@ -435,6 +435,9 @@ rk_partition_expire(RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run)
 
 	if (!take_outcome(turn, run))
 		return RK_WORK_LATER;
+
+	/* what ids expire is told by the last row that there is */
+	set->look_at_rows = !rk_key_is_time(set->key) && (turn->intents || rk_partitions_expired(set) != NIL);
 	while (turn->intents && OidIsValid(partition = first_intent(set->root)))
 	{
 		const RkPartition *part = find_partition(set, partition);

@@ -47,6 +47,7 @@ rowkeeper_partition_plan(PG_FUNCTION_ARGS)
 				 errhint("SELECT rowkeeper.partition(%s) begins.",
 						 quote_literal_cstr(rk_relation_name(target)))));
 	set = rk_partition_set_load(target, options);
+	set->look_at_rows = !rk_key_is_time(set->key);
 	foreach(lc, rk_partitions_wanted(set, INT_MAX, &more))
 	{
 		rk_step(fcinfo, rk_partition_create_sql(set, lfirst(lc)));

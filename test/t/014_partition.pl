@@ -59,6 +59,9 @@ sql($node, "SELECT test.make('pending'); SELECT rowkeeper.audit('pending')");
 		'pending_p0! pending_p10 pending_p20 pending_p30 pending_p40 pending_p50|1', 'a reader keeps the detach pending');
 	like(runs('pending'), qr/^55P03: could not lock public\.pending .*Processes that have locks there now: \d+/s,
 		'which is recorded, and who is in the way');
+	($node->psql('postgres', "BEGIN; SELECT rowkeeper.partition_off('pending')", stderr => \my $warning));
+	like($warning, qr/WARNING:  the detach of public\.pending_p0 from public\.pending is pending\nHINT:  ALTER TABLE .* FINALIZE/,
+		'partition_off() says so');
 	sql($node, "DELETE FROM pending WHERE id = 39; INSERT INTO pending VALUES (39)");
 	$node->stop('immediate');
 	eval { $reader->quit };
