@@ -369,8 +369,8 @@ typedef struct RkMaintainRun
 
 	/* set by the task */
 	int64		changed;		/* 0: it found nothing to do */
-	bool		more;			/* commit, then run the task again, also
-								 * where this run has failed since */
+	bool		more;			/* commit, then run the task again, also where
+								 * this run has failed since */
 	char	   *table_schema;	/* for the record: NULL, no table in
 								 * particular */
 	char	   *table_name;

@@ -348,10 +348,12 @@ rk_partitions_wanted(const RkPartitionSet *set, int limit, bool *more)
 			position = part->upper;
 			last = part;
 			text = NULL;
+
 			continue;
 		}
 		if (last != NULL)
 			text = rk_partition_upper_text(set, last);
+
 		last = NULL;
 		wanted = wanted_at(set, position, text);
 		if (strcmp(wanted->lower_text, "MAXVALUE") == 0)
@@ -364,6 +366,7 @@ rk_partitions_wanted(const RkPartitionSet *set, int limit, bool *more)
 		result = lappend(result, wanted);
 		position = wanted->upper;
 		text = wanted->upper_text;
+
 		if (strcmp(text, "MAXVALUE") == 0)
 			break;
 	}

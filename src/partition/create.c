@@ -174,8 +174,8 @@ has_brin(const RkPartitionSet *set, Oid relid)
 	return !isnull;
 }
 
-static Oid build(FunctionCallInfo fcinfo, const RkPartitionSet *set, const char *schema,
-				 const char *name, Oid model);
+static Oid	build(FunctionCallInfo fcinfo, const RkPartitionSet *set, const char *schema,
+				  const char *name, Oid model);
 
 /* Partitions of a new partition, as those of the model. */
 static void

@@ -185,9 +185,11 @@ rk_partition_schema_changed(Oid relid, const char *old_schema)
 		return;
 	}
 	foreach(lc, fetch_search_path(false))
+	{
 		if (!OidIsValid(get_relname_relid(name, lfirst_oid(lc))) &&
 			move_row(get_namespace_name(lfirst_oid(lc)), name, schema, name))
-		return;
+			break;
+	}
 }
 
 /* A schema was renamed; what was said of one of that name is of one that is gone. */
@@ -240,7 +242,7 @@ rk_partition_tables(void)
 
 typedef struct Parse
 {
-	const char *text;
+	const char *input;
 	Interval   *result;
 } Parse;
 
@@ -249,7 +251,7 @@ parse_interval(void *arg)
 {
 	Parse	   *parse = arg;
 
-	parse->result = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(parse->text),
+	parse->result = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(parse->input),
 														  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 }
 
@@ -257,7 +259,9 @@ parse_interval(void *arg)
 Interval *
 rk_partition_interval(const char *text)
 {
-	Parse		parse = {.text = text};
+	Parse		parse;
+
+	parse.input = text;
 
 	parse_interval(&parse);
 	return parse.result;
@@ -279,6 +283,7 @@ rk_partition_interval_text(Interval *interval)
 	IntervalStyle = INTSTYLE_POSTGRES;	/* nothing in between can fail but
 										 * memory */
 	text = DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(interval)));
+
 	IntervalStyle = style;
 	return text;
 }
@@ -292,9 +297,11 @@ is_bare_number(const char *text)
 static char *
 check_interval(const char *option, const char *text, bool zero)
 {
-	Parse		parse = {.text = text};
+	Parse		parse;
 	ErrorData  *error;
 	Interval   *interval;
+
+	parse.input = text;
 
 	if (zero && strcmp(text, "0") == 0)
 		return NULL;

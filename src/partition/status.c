@@ -87,10 +87,10 @@ set_value(State *state, int column, Datum value)
 }
 
 static void
-set_text(State *state, int column, const char *text)
+set_text(State *state, int column, const char *string)
 {
-	if (text != NULL)
-		set_value(state, column, CStringGetTextDatum(text));
+	if (string != NULL)
+		set_value(state, column, CStringGetTextDatum(string));
 }
 
 /* A position for people: a bound without quotes. */

@@ -32,7 +32,8 @@ typedef bool (*Concerns) (const RkPartitionTable *table, List *intents);
 typedef struct Queue
 {
 	List	   *turns;			/* RkTurn * */
-	List	   *options;		/* as they were read for all at once: RkPartitionTable * */
+	List	   *options;		/* as they were read for all at once:
+								 * RkPartitionTable * */
 } Queue;
 
 /* ---- the queue ---- */
@@ -323,11 +324,13 @@ rk_partition_create(const RkPartitionSet *set, const RkWanted *wanted, const RkL
  * one need not read their partitions again: those of one maintain(), which
  * is told by its statement.
  */
-static struct
+typedef struct Unexpired
 {
 	TimestampTz statement;
 	List	   *roots;
-}			unexpired;
+} Unexpired;
+
+static Unexpired unexpired;
 
 static void
 note_unexpired(const RkPartitionSet *set)
