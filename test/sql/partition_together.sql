@@ -75,87 +75,87 @@ GRANT ALL ON SCHEMA partition_together TO partition_together_owner;
 GRANT USAGE ON SCHEMA partition_together, partition_together_old TO partition_together_app;
 SELECT rowkeeper.tenant_role('partition_together_app', 'set') \g /dev/null
 SET ROLE partition_together_owner;
-CREATE TABLE orders (id int PRIMARY KEY, tenant_id int, v text) PARTITION BY RANGE (id);
-CREATE TABLE orders_first PARTITION OF orders FOR VALUES FROM (0) TO (10) PARTITION BY HASH (id);
-CREATE TABLE orders_first_a PARTITION OF orders_first FOR VALUES WITH (MODULUS 2, REMAINDER 0);
-CREATE TABLE orders_first_b PARTITION OF orders_first FOR VALUES WITH (MODULUS 2, REMAINDER 1);
-GRANT SELECT, INSERT, UPDATE, DELETE ON orders TO partition_together_app;
+CREATE TABLE purchases (id int PRIMARY KEY, tenant_id int, v text) PARTITION BY RANGE (id);
+CREATE TABLE purchases_first PARTITION OF purchases FOR VALUES FROM (0) TO (10) PARTITION BY HASH (id);
+CREATE TABLE purchases_first_a PARTITION OF purchases_first FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE purchases_first_b PARTITION OF purchases_first FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+GRANT SELECT, INSERT, UPDATE, DELETE ON purchases TO partition_together_app;
 ALTER DEFAULT PRIVILEGES IN SCHEMA partition_together GRANT ALL ON TABLES TO partition_together_app;
-ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
-CREATE POLICY open ON orders FOR SELECT USING (v IS DISTINCT FROM 'secret');
-SELECT rowkeeper.tenant('orders') \g /dev/null
-SELECT rowkeeper.soft_delete('orders') \g /dev/null
-SELECT rowkeeper.audit('orders') \g /dev/null
-SELECT rowkeeper.stamp('orders', version => 'version') \g /dev/null
-SELECT rowkeeper.partition('orders', keep => '15', on_expiry => 'archive', archive_schema => 'partition_together_old', ahead => '25');
+ALTER TABLE purchases ENABLE ROW LEVEL SECURITY;
+CREATE POLICY open ON purchases FOR SELECT USING (v IS DISTINCT FROM 'secret');
+SELECT rowkeeper.tenant('purchases') \g /dev/null
+SELECT rowkeeper.soft_delete('purchases') \g /dev/null
+SELECT rowkeeper.audit('purchases') \g /dev/null
+SELECT rowkeeper.stamp('purchases', version => 'version') \g /dev/null
+SELECT rowkeeper.partition('purchases', keep => '15', on_expiry => 'archive', archive_schema => 'partition_together_old', ahead => '25');
 -- isolated before it is attached, with the flags that its table had
 SELECT c.relname, c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced,
 	(SELECT array_agg(polname ORDER BY polname) FROM pg_policy p WHERE p.polrelid = c.oid) AS policies,
 	rowkeeper._tenant_options(c.oid) ->> 'was_enabled' AS was_enabled, rowkeeper._tenant_is_intact(c.oid) AS intact
-FROM pg_class c WHERE c.relnamespace = 'partition_together'::regnamespace AND c.relname ~ '^orders' AND c.relkind IN ('r', 'p') ORDER BY 1;
+FROM pg_class c WHERE c.relnamespace = 'partition_together'::regnamespace AND c.relname ~ '^purchases' AND c.relkind IN ('r', 'p') ORDER BY 1;
 SET ROLE partition_together_app;
 BEGIN;
 SELECT rowkeeper.tenant_set(1);
-INSERT INTO orders (id, v) VALUES (1, 'a'), (11, 'b'), (21, 'c');
+INSERT INTO purchases (id, v) VALUES (1, 'a'), (11, 'b'), (21, 'c');
 COMMIT;
 BEGIN;
 SELECT rowkeeper.tenant_set(2);
-INSERT INTO orders (id, v) VALUES (2, 'd'), (3, 'e'), (12, 'f'), (22, 'secret');
+INSERT INTO purchases (id, v) VALUES (2, 'd'), (3, 'e'), (12, 'f'), (22, 'secret');
 COMMIT;
 RESET ROLE;
-CALL rowkeeper.maintain('orders');
+CALL rowkeeper.maintain('purchases');
 SET ROLE partition_together_app;
 BEGIN;
 SELECT rowkeeper.tenant_set(2);
-INSERT INTO orders (id, v) VALUES (31, 'g'), (32, 'h');
-DELETE FROM active_orders WHERE id IN (2, 32);
-SELECT id, tenant_id, v, version, deleted_at IS NOT NULL AS deleted FROM orders_p30 ORDER BY id;
+INSERT INTO purchases (id, v) VALUES (31, 'g'), (32, 'h');
+DELETE FROM active_purchases WHERE id IN (2, 32);
+SELECT id, tenant_id, v, version, deleted_at IS NOT NULL AS deleted FROM purchases_p30 ORDER BY id;
 COMMIT;
 BEGIN;
 SELECT rowkeeper.tenant_set(1);
-SELECT (SELECT count(*) FROM orders_p30) AS all_of_p30, (SELECT count(*) FROM orders_p30_a) + (SELECT count(*) FROM orders_p30_b) AS its_leaves,
-	(SELECT array_agg(id) FROM orders_p20) AS own_in_p20;
-UPDATE orders_p30_a SET v = 'mine';
-UPDATE orders_p30_b SET v = 'mine';
-INSERT INTO orders_p30 (id, tenant_id) VALUES (33, 2);
+SELECT (SELECT count(*) FROM purchases_p30) AS all_of_p30, (SELECT count(*) FROM purchases_p30_a) + (SELECT count(*) FROM purchases_p30_b) AS its_leaves,
+	(SELECT array_agg(id) FROM purchases_p20) AS own_in_p20;
+UPDATE purchases_p30_a SET v = 'mine';
+UPDATE purchases_p30_b SET v = 'mine';
+INSERT INTO purchases_p30 (id, tenant_id) VALUES (33, 2);
 ROLLBACK;
-SELECT count(*) FROM orders_p30_b;
-TRUNCATE orders_p30_b;
+SELECT count(*) FROM purchases_p30_b;
+TRUNCATE purchases_p30_b;
 RESET ROLE;
 
 -- what is archived is a table of its own, with all that was below it, and its
 -- tenants are isolated still
-SELECT * FROM rowkeeper.partition_plan('orders') WHERE partition_plan ~ 'first';
-CALL rowkeeper.maintain('orders');
-SELECT task, changed, error FROM rowkeeper.maintain_log WHERE table_name = 'orders' ORDER BY ran_at;
+SELECT * FROM rowkeeper.partition_plan('purchases') WHERE partition_plan ~ 'first';
+CALL rowkeeper.maintain('purchases');
+SELECT task, changed, error FROM rowkeeper.maintain_log WHERE table_name = 'purchases' ORDER BY ran_at;
 SELECT c.oid::regclass AS archived, c.relrowsecurity AND c.relforcerowsecurity AS forced, rowkeeper._tenant_is_intact(c.oid) AS intact,
 	ARRAY(SELECT tgname::text FROM pg_trigger WHERE tgrelid = c.oid ORDER BY 1) AS triggers
 FROM pg_class c WHERE c.relnamespace = 'partition_together_old'::regnamespace AND c.relkind IN ('r', 'p') ORDER BY 1;
 SET ROLE partition_together_owner;
 GRANT SELECT ON ALL TABLES IN SCHEMA partition_together_old TO partition_together_app;
 SET ROLE partition_together_app;
-SELECT count(*) FROM partition_together_old.orders_first;
+SELECT count(*) FROM partition_together_old.purchases_first;
 BEGIN;
 SELECT rowkeeper.tenant_set(1);
-SELECT id, tenant_id, v FROM partition_together_old.orders_first;
-SELECT count(*) FROM partition_together_old.orders_first_a WHERE tenant_id <> 1;
-SELECT count(*) FROM partition_together_old.orders_first_b WHERE tenant_id <> 1;
+SELECT id, tenant_id, v FROM partition_together_old.purchases_first;
+SELECT count(*) FROM partition_together_old.purchases_first_a WHERE tenant_id <> 1;
+SELECT count(*) FROM partition_together_old.purchases_first_b WHERE tenant_id <> 1;
 SELECT rowkeeper.tenant_set(2);
-SELECT id, tenant_id, v, deleted_at IS NOT NULL AS deleted FROM partition_together_old.orders_first ORDER BY id;
-SELECT id, v FROM active_orders ORDER BY id;
+SELECT id, tenant_id, v, deleted_at IS NOT NULL AS deleted FROM partition_together_old.purchases_first ORDER BY id;
+SELECT id, v FROM active_purchases ORDER BY id;
 COMMIT;
 RESET ROLE;
-SELECT feature, target FROM rowkeeper.features WHERE target IN ('orders'::regclass, 'partition_together_old.orders_first'::regclass) ORDER BY feature, target::text COLLATE "C";
+SELECT feature, target FROM rowkeeper.features WHERE target IN ('purchases'::regclass, 'partition_together_old.purchases_first'::regclass) ORDER BY feature, target::text COLLATE "C";
 SELECT feature, check_name, object FROM rowkeeper.doctor() WHERE object ~ 'partition_together' AND level = 'error' ORDER BY 1, 2, 3;
-SELECT count(*) > 0 AS left FROM rowkeeper.leave('partition_together_old.orders_first');
+SELECT count(*) > 0 AS left FROM rowkeeper.leave('partition_together_old.purchases_first');
 SELECT polrelid::regclass, array_agg(polname ORDER BY polname) FROM pg_policy WHERE polrelid::regclass::text ~ '_old\.' GROUP BY 1 ORDER BY 1;
 
 -- isolation taken away: partitions that maintenance made are as the table was
 SET ROLE partition_together_owner;
-SELECT count(*) > 0 AS off FROM rowkeeper.tenant_off('orders');
+SELECT count(*) > 0 AS off FROM rowkeeper.tenant_off('purchases');
 SELECT c.relname, c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced,
 	(SELECT array_agg(polname ORDER BY polname) FROM pg_policy p WHERE p.polrelid = c.oid) AS policies
-FROM pg_class c WHERE c.relname ~ '^orders(_p30.*)?$' AND c.relkind IN ('r', 'p') ORDER BY 1;
+FROM pg_class c WHERE c.relname ~ '^purchases(_p30.*)?$' AND c.relkind IN ('r', 'p') ORDER BY 1;
 
 -- a trash: what is in it is the tenants', also where its partition has gone
 CREATE TABLE letters (id int PRIMARY KEY, tenant_id int, v text) PARTITION BY RANGE (id);
