@@ -433,6 +433,7 @@ typedef struct RkEventListener
 	void		(*tenants_isolated) (Oid root, const char *column);
 	void		(*partition_built) (Oid root, Oid partition);	/* not attached yet */
 	void		(*partition_expired) (Oid root, const char *partition, const char *action);
+	Oid			attached;		/* what it made a partition of it */
 } RkEventListener;
 
 extern void rk_events_listen(const RkEventListener *listener);

@@ -11,6 +11,7 @@
  */
 #include "rowkeeper.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_namespace.h"
@@ -182,6 +183,23 @@ read_by_others(void)
 	return relids;
 }
 
+/* What ALTER TABLE ATTACH PARTITION attached, or InvalidOid. */
+static Oid
+attached_by(const List *subcommands)
+{
+	ListCell   *lc;
+
+	foreach(lc, subcommands)
+	{
+		const AlterTableCmd *subcommand = (const AlterTableCmd *) ((CollectedATSubcmd *) lfirst(lc))->parsetree;
+
+		if (IsA(subcommand, AlterTableCmd) && subcommand->subtype == AT_AttachPartition &&
+			IsA(subcommand->def, PartitionCmd))
+			return RangeVarGetRelid(((const PartitionCmd *) subcommand->def)->name, NoLock, true);
+	}
+	return InvalidOid;
+}
+
 /*
  * Whoever has TRIGGER on a table may make triggers, and put one in the place of
  * another of its name: what our names are is ours to say.
@@ -239,7 +257,11 @@ rowkeeper_on_ddl_end(PG_FUNCTION_ARGS)
 		if (!isnull && collected->type == SCT_Grant && collected->d.grant.istmt->objtype == OBJECT_TABLE)
 			tell_listeners(readers_altered, collected->d.grant.istmt->objects);
 		if (!isnull && collected->type == SCT_AlterTable)
+		{
 			command.subcommands = collected->d.alterTable.subcmds;
+			if (get_rel_relkind(command.relid) == RELKIND_PARTITIONED_TABLE)
+				command.attached = attached_by(command.subcommands);
+		}
 		if (class == RelationRelationId)
 			tell_listeners(relation_altered, &command);
 		else if (class == NamespaceRelationId)

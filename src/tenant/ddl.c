@@ -48,14 +48,8 @@ find_subcommand(const RkDdlCommand *command, AlterTableType type)
 static Oid
 find_newcomer(const RkDdlCommand *command)
 {
-	const CollectedATSubcmd *attach = find_subcommand(command, AT_AttachPartition);
-
-	if (attach != NULL)
-	{
-		const PartitionCmd *partition = (const PartitionCmd *) ((const AlterTableCmd *) attach->parsetree)->def;
-
-		return RangeVarGetRelid(partition->name, NoLock, false);
-	}
+	if (OidIsValid(command->attached))
+		return command->attached;
 	return strncmp(command->tag, "CREATE", 6) == 0 || strncmp(command->tag, "IMPORT", 6) == 0
 		? command->relid : InvalidOid;
 }
@@ -125,7 +119,6 @@ follow_newcomer(Oid newcomer)
 {
 	Oid			root = rk_root_of(newcomer);
 	RkTenantOptions *options;
-	List	   *news;
 	ListCell   *lc;
 
 	if (root == newcomer)
@@ -139,10 +132,7 @@ follow_newcomer(Oid newcomer)
 		return;
 	}
 	rk_tenant_check_columns(root, options);
-	news = rk_relation_tree(newcomer, NoLock);
-	foreach(lc, rk_relation_tree(root, NoLock))
-		if (lfirst_oid(lc) != root &&
-			(list_member_oid(news, lfirst_oid(lc)) || rk_tenant_options_of(lfirst_oid(lc)) == NULL))
+	foreach(lc, rk_relation_tree(newcomer, NoLock))
 		protect_partition(root, lfirst_oid(lc), options);
 }
 
