@@ -396,6 +396,31 @@ typedef struct RkMaintainTask
 extern void rk_maintain_register(const RkMaintainTask *task);
 extern void rk_maintain_name_table(RkMaintainRun *run, Oid relid);
 
+/* core/partitioned.c: partitioned tables that features have for themselves */
+typedef struct RkPartitioned
+{
+	Oid			root;			/* by RANGE of one column */
+	Oid			template;		/* partitions are made like this table */
+	const char *every;			/* lengths as partition() takes them */
+	const char *origin;
+	const char *ahead;
+	const Interval *keep;		/* NULL: for ever */
+} RkPartitioned;
+
+typedef List *(*RkPartitionedTables) (void);	/* RkPartitioned * */
+
+typedef struct RkPartitionMaker
+{
+	void		(*make_ahead) (const RkPartitioned *table);
+	Oid			(*make_at) (const RkPartitioned *table, Datum value);
+} RkPartitionMaker;
+
+extern void rk_partitioned_register(RkPartitionedTables tables);
+extern List *rk_partitioned_tables(void);
+extern void rk_partition_maker_register(const RkPartitionMaker *maker);
+extern void rk_partitions_make_ahead(const RkPartitioned *table);
+extern Oid	rk_partitions_make_at(const RkPartitioned *table, Datum value);
+
 /* core/progress.c: how far long work is */
 extern void rk_progress_begin(const char *task, Oid relid, int steps, int64 total);
 extern void rk_progress_update(int step, int64 done);
@@ -408,6 +433,7 @@ typedef struct RkDdlCommand
 	Oid			relid;			/* what was created or altered */
 	Node	   *parsetree;
 	List	   *subcommands;	/* CollectedATSubcmd of ALTER TABLE, else NIL */
+	Oid			attached;		/* what it made a partition of it */
 } RkDdlCommand;
 
 typedef struct RkDrop
@@ -433,7 +459,6 @@ typedef struct RkEventListener
 	void		(*tenants_isolated) (Oid root, const char *column);
 	void		(*partition_built) (Oid root, Oid partition);	/* not attached yet */
 	void		(*partition_expired) (Oid root, const char *partition, const char *action);
-	Oid			attached;		/* what it made a partition of it */
 } RkEventListener;
 
 extern void rk_events_listen(const RkEventListener *listener);

@@ -149,7 +149,8 @@ create_sql(const RkPartitionSet *set, const char *schema, const char *name, Oid 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE %sTABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY)",
 					 persistence == RELPERSISTENCE_UNLOGGED && !is_parent ? "UNLOGGED " : "",
-					 quote_qualified_identifier(schema, name), rk_relation_name(set->root));
+					 quote_qualified_identifier(schema, name),
+					 rk_relation_name(OidIsValid(set->options->template) ? set->options->template : set->root));
 	if (is_parent)
 		appendStringInfo(&sql, " PARTITION BY %s",
 						 text_about(set->owner, "SELECT pg_get_partkeydef($1)", model));

@@ -554,4 +554,5 @@ rk_partition_init(void)
 {
 	rk_partition_enable_init();
 	rk_partition_upkeep_init();
+	rk_partition_own_init();
 }

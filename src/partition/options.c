@@ -80,7 +80,7 @@ names_of(Oid relid, Datum values[2])
 
 #define OF_TABLE " WHERE table_schema = $1 AND table_name = $2"
 
-/* What a table was told; NULL where it is not maintained. */
+/* What is wanted of a table; NULL where it is not maintained. */
 RkPartitionOptions *
 rk_partition_options_of(Oid root)
 {
@@ -93,7 +93,7 @@ rk_partition_options_of(Oid root)
 		return NULL;
 	stored = rk_fetch(rk_extension_owner(), "SELECT options FROM rowkeeper._partition_tables" OF_TABLE,
 					  2, types, values, NULL, &isnull);
-	return isnull ? NULL : rk_partition_options_parse(DatumGetJsonbP(stored));
+	return isnull ? rk_partition_own_options_of(root) : rk_partition_options_parse(DatumGetJsonbP(stored));
 }
 
 void
@@ -206,7 +206,7 @@ rk_partition_schema_renamed(const char *old_name, const char *new_name)
 					   2, types, values, NULL);
 }
 
-/* Every maintained table that exists: RkPartitionTable *. */
+/* Every table that partition() was told of and that exists: RkPartitionTable *. */
 List *
 rk_partition_tables(void)
 {
@@ -275,7 +275,7 @@ rk_partition_number(const char *text)
 
 /* As it is stored, whatever IntervalStyle says. */
 char *
-rk_partition_interval_text(Interval *interval)
+rk_partition_interval_text(const Interval *interval)
 {
 	int			style = IntervalStyle;
 	char	   *text;

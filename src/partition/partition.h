@@ -96,6 +96,8 @@ typedef struct RkPartitionOptions
 	bool		brin;
 	char	   *epoch;
 	char	   *origin;			/* as text: a number, or a moment */
+	Oid			template;		/* of a table of our own: what partitions are
+								 * made like; never stored */
 } RkPartitionOptions;
 
 extern RkPartitionOptions *rk_partition_options_parse(Jsonb *stored);
@@ -116,7 +118,7 @@ typedef struct RkPartitionTable
 
 extern List *rk_partition_tables(void);
 extern Interval *rk_partition_interval(const char *text);
-extern char *rk_partition_interval_text(Interval *interval);
+extern char *rk_partition_interval_text(const Interval *interval);
 extern int64 rk_partition_number(const char *text);
 extern int64 rk_partition_origin(const RkGrid *grid, const char *text);
 extern char *rk_partition_origin_text(const RkGrid *grid, int64 origin);
@@ -208,6 +210,11 @@ extern bool rk_partition_try(const RkLockRequest *locks, void (*body) (void *arg
 							 bool insist, ErrorData **failure);
 extern RkLockRequest *rk_partition_attach_locks(const RkPartitionSet *set);
 extern RkLockRequest *rk_partition_removal_locks(const RkPartitionSet *set, Oid partition, bool detach, bool drop);
+
+/* own.c: partitioned tables of features of ours */
+extern RkPartitionOptions *rk_partition_own_options_of(Oid root);
+extern List *rk_partition_own_tables(void);
+extern void rk_partition_own_init(void);
 
 /* upkeep.c: what maintain() does, table by table */
 typedef enum RkWork

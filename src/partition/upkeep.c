@@ -46,14 +46,14 @@ make_queue(RkMaintainRun *run, Concerns concerns)
 	List	   *intents = rk_partition_intents();
 	ListCell   *lc;
 
-	queue->options = rk_partition_tables();
+	queue->options = list_concat(rk_partition_tables(), rk_partition_own_tables());
 	foreach(lc, queue->options)
 	{
 		RkPartitionTable *table = lfirst(lc);
 		RkTurn	   *turn;
 
 		if (!concerns(table, intents) || !rk_is_relation_owner(table->root, GetUserId()) ||
-			(OidIsValid(run->target) && rk_root_of(run->target) != table->root))
+			(OidIsValid(run->target) && run->target != table->root && rk_root_of(run->target) != table->root))
 			continue;
 		turn = palloc0(sizeof(RkTurn));
 		turn->root = table->root;
