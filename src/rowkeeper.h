@@ -417,9 +417,9 @@ typedef struct RkPartitionMaker
 
 extern void rk_partitioned_register(RkPartitionedTables tables);
 extern List *rk_partitioned_tables(void);
-extern void rk_partition_maker_register(const RkPartitionMaker *maker);
-extern void rk_partitions_make_ahead(const RkPartitioned *table);
-extern Oid	rk_partitions_make_at(const RkPartitioned *table, Datum value);
+extern void rk_partitioned_maker_register(const RkPartitionMaker *maker);
+extern void rk_partitioned_make_ahead(const RkPartitioned *table);
+extern Oid	rk_partitioned_make_at(const RkPartitioned *table, Datum value);
 
 /* core/progress.c: how far long work is */
 extern void rk_progress_begin(const char *task, Oid relid, int steps, int64 total);
@@ -462,8 +462,8 @@ typedef struct RkEventListener
 } RkEventListener;
 
 extern void rk_events_listen(const RkEventListener *listener);
-extern void rk_partition_built(Oid root, Oid partition);
-extern void rk_partition_expired(Oid root, const char *partition, const char *action);
+extern void rk_tell_partition_built(Oid root, Oid partition);
+extern void rk_tell_partition_expired(Oid root, const char *partition, const char *action);
 extern bool rk_is_loading_dump(void);
 extern List *rk_relations_reached(Oid relid);
 extern void rk_tell_bypassed(const char *reason);

@@ -236,7 +236,7 @@ class_tables(void)
 Oid
 rk_audit_leaf_ensure(int16 klass, TimestampTz at)
 {
-	return rk_partitions_make_at(make_partitioned(klass, NULL), TimestampTzGetDatum(at));
+	return rk_partitioned_make_at(make_partitioned(klass, NULL), TimestampTzGetDatum(at));
 }
 
 /*
@@ -258,7 +258,7 @@ rk_audit_class_ensure(const Interval *keep)
 			klass = insert_class(keep);
 	}
 	ensure_class_table((int16) klass);
-	rk_partitions_make_ahead(make_partitioned((int16) klass, NULL));
+	rk_partitioned_make_ahead(make_partitioned((int16) klass, NULL));
 	return (int16) klass;
 }
 

@@ -58,7 +58,7 @@ rk_events_listen(const RkEventListener *listener)
  * feature adds of its own it adds now, before anybody can write a row there.
  */
 void
-rk_partition_built(Oid root, Oid partition)
+rk_tell_partition_built(Oid root, Oid partition)
 {
 	tell_listeners(partition_built, root, partition);
 }
@@ -68,7 +68,7 @@ rk_partition_built(Oid root, Oid partition)
  * "drop", "archive" or "detach".
  */
 void
-rk_partition_expired(Oid root, const char *partition, const char *action)
+rk_tell_partition_expired(Oid root, const char *partition, const char *action)
 {
 	tell_listeners(partition_expired, root, partition, action);
 }

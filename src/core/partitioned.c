@@ -25,7 +25,7 @@ rk_partitioned_register(RkPartitionedTables tables)
 }
 
 void
-rk_partition_maker_register(const RkPartitionMaker *registered)
+rk_partitioned_maker_register(const RkPartitionMaker *registered)
 {
 	maker = registered;
 }
@@ -46,7 +46,7 @@ rk_partitioned_tables(void)
  * where any is: SHARE UPDATE EXCLUSIVE on the table and its root.
  */
 void
-rk_partitions_make_ahead(const RkPartitioned *table)
+rk_partitioned_make_ahead(const RkPartitioned *table)
 {
 	maker->make_ahead(table);
 }
@@ -56,7 +56,7 @@ rk_partitions_make_ahead(const RkPartitioned *table)
  * there is none; InvalidOid: it is there, but being detached. Locks as above.
  */
 Oid
-rk_partitions_make_at(const RkPartitioned *table, Datum value)
+rk_partitioned_make_at(const RkPartitioned *table, Datum value)
 {
 	return maker->make_at(table, value);
 }

@@ -218,7 +218,7 @@ build(FunctionCallInfo fcinfo, const RkPartitionSet *set, const char *schema,
 				 psprintf("CREATE INDEX ON %s USING brin (%s)",
 						  quote_qualified_identifier(schema, name), quote_identifier(set->key->name)));
 	rk_partition_dress(set->root, relid, set->owner);
-	rk_partition_built(set->root, relid);
+	rk_tell_partition_built(set->root, relid);
 	if (is_divided(set, model))
 		build_below(fcinfo, set, schema, name, model);
 	return relid;

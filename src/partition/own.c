@@ -119,5 +119,5 @@ rk_partition_own_init(void)
 		.make_at = make_at
 	};
 
-	rk_partition_maker_register(&maker);
+	rk_partitioned_maker_register(&maker);
 }

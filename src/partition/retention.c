@@ -187,7 +187,7 @@ dispose_of(const RkPartitionSet *set, Oid partition)
 {
 	char	   *name = rk_relation_name(partition);
 
-	rk_partition_expired(set->root, name, set->options->on_expiry);
+	rk_tell_partition_expired(set->root, name, set->options->on_expiry);
 	if (is_action(set, "drop"))
 		rk_partition_run(set->owner, psprintf("%s %s", drop_command(partition), name));
 	else
