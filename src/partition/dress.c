@@ -21,6 +21,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(rowkeeper_partition_compare);
@@ -123,6 +124,7 @@ compare(Oid parent, Oid child)
 	Oid			types[2] = {OIDOID, OIDOID};
 	Datum		values[2];
 	RkIdentity	saved;
+	Snapshot	snapshot;
 
 	values[0] = ObjectIdGetDatum(parent);
 	values[1] = ObjectIdGetDatum(child);
@@ -136,8 +138,11 @@ compare(Oid parent, Oid child)
 			elog(ERROR, "could not prepare the comparison of a partition");
 		plan = prepared;
 	}
-	if (SPI_execute_plan(plan, values, NULL, false, 0) != SPI_OK_SELECT)
+	/* as they are now: under REPEATABLE READ, too, others may have altered them */
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	if (SPI_execute_snapshot(plan, values, NULL, snapshot, InvalidSnapshot, false, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not compare a partition with its table");
+	UnregisterSnapshot(snapshot);
 	rk_identity_restore(&saved);
 }
 
