@@ -29,16 +29,16 @@ REVOKE ALL ON rowkeeper._jobs FROM PUBLIC;
 COMMENT ON TABLE rowkeeper._jobs IS
 'Calls that later() queued, for 90 days after their end; read them through rowkeeper.jobs.';
 
-CREATE FUNCTION rowkeeper._jobs_home() RETURNS text
-LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'rowkeeper_jobs_home';
-COMMENT ON FUNCTION rowkeeper._jobs_home() IS 'this database of this server; for rowkeeper.jobs';
+CREATE FUNCTION rowkeeper._home() RETURNS text
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'rowkeeper_home';
+COMMENT ON FUNCTION rowkeeper._home() IS 'this database of this server; for rowkeeper.jobs';
 
 -- A job is its role's, and the extension's owner sees all. Its process holds a
 -- lock in the role's name as long as it lives.
 CREATE VIEW rowkeeper.jobs WITH (security_barrier = true) AS
 SELECT j.id, j.call,
 	CASE
-		WHEN j.state IN ('queued', 'running') AND j.home <> (SELECT rowkeeper._jobs_home()) THEN 'failed'
+		WHEN j.state IN ('queued', 'running') AND j.home <> (SELECT rowkeeper._home()) THEN 'failed'
 		WHEN j.state = 'running' AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l
 			WHERE l.pid = j.pid AND l.locktype = 'object' AND l.objid = j.role
 				AND l.classid = 'pg_catalog.pg_authid'::pg_catalog.regclass
@@ -52,7 +52,7 @@ SELECT j.id, j.call,
 		FROM rowkeeper._progress p
 		WHERE p.pid = j.pid AND p.started_at >= j.started_at) END AS progress,
 	CASE
-		WHEN j.state IN ('queued', 'running') AND j.home <> (SELECT rowkeeper._jobs_home())
+		WHEN j.state IN ('queued', 'running') AND j.home <> (SELECT rowkeeper._home())
 			THEN 'it was queued in another database, of which this is a copy'
 		ELSE j.error
 	END AS error,
@@ -60,7 +60,7 @@ SELECT j.id, j.call,
 FROM rowkeeper._jobs j
 WHERE pg_catalog.pg_has_role((SELECT c.relowner FROM pg_catalog.pg_class c
 		WHERE c.oid = 'rowkeeper._jobs'::pg_catalog.regclass), 'USAGE')
-	OR CASE j.home WHEN (SELECT rowkeeper._jobs_home()) THEN pg_catalog.pg_has_role(j.role, 'USAGE')
+	OR CASE j.home WHEN (SELECT rowkeeper._home()) THEN pg_catalog.pg_has_role(j.role, 'USAGE')
 		ELSE EXISTS (SELECT FROM pg_catalog.pg_roles r
 			WHERE r.rolname = j.role_name AND pg_catalog.pg_has_role(r.oid, 'USAGE')) END;
 REVOKE ALL ON rowkeeper.jobs FROM PUBLIC;

@@ -1,18 +1,38 @@
 -- 60_partition.sql: partitions made ahead and taken away; switched on, changed and off
 
--- What partition() was told. A dump takes it along: so tables are in it by name,
--- for one of them may have been left out of the dump, and a regclass that is not
--- there could not be read. Event triggers follow what becomes of the names.
+-- What partition() was told. A dump takes it along, and with it what tables are
+-- called: in a copy their OIDs say nothing, and one of them may have been left
+-- out of the dump, so that a regclass could not be read.
 CREATE TABLE rowkeeper._partition_tables (
-	table_schema name,
-	table_name name,
+	home text, -- rowkeeper._home() of the database in which it was written
+	relation oid,
+	table_schema name NOT NULL,
+	table_name name NOT NULL,
 	options jsonb NOT NULL,
-	PRIMARY KEY (table_schema, table_name)
+	PRIMARY KEY (home, relation)
 );
 REVOKE ALL ON rowkeeper._partition_tables FROM PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('rowkeeper._partition_tables', '');
 COMMENT ON TABLE rowkeeper._partition_tables IS
 'Tables whose partitions are maintained, and how.';
+
+-- The tables that are maintained and exist. What was said in this database is of
+-- the relation; what a copy brought along is of the table that has its names,
+-- unless something was said of that here.
+CREATE VIEW rowkeeper._partition_registry AS
+SELECT t.relation AS root, t.home, t.relation, t.options
+FROM rowkeeper._partition_tables t JOIN pg_catalog.pg_class c ON c.oid = t.relation AND c.relkind = 'p'
+WHERE t.home = (SELECT rowkeeper._home())
+UNION ALL
+SELECT DISTINCT ON (c.oid) c.oid, t.home, t.relation, t.options
+FROM rowkeeper._partition_tables t
+	JOIN pg_catalog.pg_namespace n ON n.nspname = t.table_schema
+	JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.table_name AND c.relkind = 'p'
+WHERE t.home <> (SELECT rowkeeper._home())
+	AND NOT EXISTS (SELECT FROM rowkeeper._partition_tables o
+		WHERE o.home = (SELECT rowkeeper._home()) AND o.relation = c.oid);
+REVOKE ALL ON rowkeeper._partition_registry FROM PUBLIC;
+COMMENT ON VIEW rowkeeper._partition_registry IS 'Tables that are maintained, and how.';
 
 -- Partitions on their way out: noted and committed before they are detached,
 -- because the command that detaches them commits by itself. Work of this
@@ -240,9 +260,9 @@ COMMENT ON FUNCTION rowkeeper._partition_compare(oid, oid) IS
 CREATE VIEW rowkeeper._partition_sets AS
 SELECT c.oid AS root, n.nspname AS table_schema, c.relname AS table_name,
 	pg_catalog.format('%I.%I', n.nspname, c.relname) AS full_name, t.options
-FROM rowkeeper._partition_tables t
-	JOIN pg_catalog.pg_namespace n ON n.nspname = t.table_schema
-	JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.table_name
+FROM rowkeeper._partition_registry t
+	JOIN pg_catalog.pg_class c ON c.oid = t.root
+	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE');
 REVOKE ALL ON rowkeeper._partition_sets FROM PUBLIC;
 COMMENT ON VIEW rowkeeper._partition_sets IS 'Tables whose partitions are maintained, and how.';
@@ -361,8 +381,7 @@ SELECT 'missing', 'warning', t.table_schema, pg_catalog.format('%I.%I', t.table_
 	'is to be maintained, but there is no such table: it was left out of a dump, or event triggers were off when it went',
 	pg_catalog.format('DELETE FROM rowkeeper._partition_tables WHERE table_schema = %L AND table_name = %L', t.table_schema, t.table_name)
 FROM rowkeeper._partition_tables t
-WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-	WHERE n.nspname = t.table_schema AND c.relname = t.table_name)
+WHERE NOT EXISTS (SELECT FROM rowkeeper._partition_registry r WHERE (r.home, r.relation) = (t.home, t.relation))
 	AND pg_catalog.pg_has_role((SELECT c.relowner FROM pg_catalog.pg_class c
 		WHERE c.oid = 'rowkeeper._partition_tables'::pg_catalog.regclass), 'USAGE')
 UNION ALL

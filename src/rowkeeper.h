@@ -341,7 +341,7 @@ extern ErrorData *rk_toplevel_execute(const char *command, void (*check) (Node *
 
 /* core/jobs.c: calls that run after commit, as who queued them */
 extern void rk_jobs_init(void);
-extern char *rk_jobs_home(void);
+extern char *rk_home(void);
 extern void rk_job_check_call(Node *statement);
 
 /* core/job_process.c: how a job runs */

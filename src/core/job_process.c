@@ -81,7 +81,7 @@ run_on_jobs(const char *sql, Oid role)
 	Oid			types[2] = {TEXTOID, OIDOID};
 	Datum		values[2];
 
-	values[0] = CStringGetTextDatum(rk_jobs_home());
+	values[0] = CStringGetTextDatum(rk_home());
 	values[1] = ObjectIdGetDatum(role);
 	return rk_run_args(rk_extension_owner(), sql, 2, types, values, NULL);
 }
@@ -152,7 +152,7 @@ take_job(Oid role, Job *job)
 	RkIdentity	saved;
 	bool		found;
 
-	values[0] = CStringGetTextDatum(rk_jobs_home());
+	values[0] = CStringGetTextDatum(rk_home());
 	values[1] = ObjectIdGetDatum(role);
 	values[2] = Int32GetDatum(MyProcPid);
 	rk_identity_assume(&saved, rk_extension_owner(), false);
@@ -266,7 +266,7 @@ waiting_roles(void)
 	MemoryContext caller = CurrentMemoryContext;
 	RkIdentity	saved;
 
-	values[0] = CStringGetTextDatum(rk_jobs_home());
+	values[0] = CStringGetTextDatum(rk_home());
 	values[1] = ObjectIdGetDatum(GetUserId());
 	values[2] = BoolGetDatum(has_privs_of_role(GetUserId(), rk_extension_owner()));
 	rk_identity_assume(&saved, rk_extension_owner(), false);

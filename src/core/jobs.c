@@ -34,7 +34,7 @@
 
 PG_FUNCTION_INFO_V1(rowkeeper_later);
 PG_FUNCTION_INFO_V1(rowkeeper_job_require);
-PG_FUNCTION_INFO_V1(rowkeeper_jobs_home);
+PG_FUNCTION_INFO_V1(rowkeeper_home);
 
 /* ---- which call ---- */
 
@@ -186,15 +186,15 @@ start_at_commit(const RkProcess *process)
 
 /* This database of this server, as text. */
 char *
-rk_jobs_home(void)
+rk_home(void)
 {
 	return psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
 }
 
 Datum
-rowkeeper_jobs_home(PG_FUNCTION_ARGS)
+rowkeeper_home(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TEXT_P(cstring_to_text(rk_jobs_home()));
+	PG_RETURN_TEXT_P(cstring_to_text(rk_home()));
 }
 
 /*
@@ -224,7 +224,7 @@ rowkeeper_later(PG_FUNCTION_ARGS)
 	call = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	resumable = check_call(call);
 	process = rk_process_of(GetUserId());
-	values[0] = CStringGetTextDatum(rk_jobs_home());
+	values[0] = CStringGetTextDatum(rk_home());
 	values[1] = ObjectIdGetDatum(process.role);
 	values[2] = CStringGetTextDatum(GetUserNameFromId(process.role, false));
 	values[3] = CStringGetTextDatum(call);

@@ -495,7 +495,7 @@ relation_dropped(const RkDrop *drop)
 {
 	if (!has_registry())
 		return;
-	rk_partition_name_dropped(drop->identity);
+	rk_partition_table_dropped(drop->object, drop->identity);
 	rk_partition_intent_forget(drop->object);
 }
 
@@ -514,13 +514,15 @@ relation_altered(const RkDdlCommand *command)
 		const RenameStmt *rename = (const RenameStmt *) command->parsetree;
 
 		if (rename->renameType != OBJECT_COLUMN && rename->renameType != OBJECT_TABCONSTRAINT)
-			rk_partition_name_changed(command->relid, rename->relation->relname);
+			rk_partition_table_renamed(command->relid, get_namespace_name(get_rel_namespace(command->relid)),
+									   rename->relation->relname);
 	}
 	else if (IsA(command->parsetree, AlterObjectSchemaStmt))
-		rk_partition_schema_changed(command->relid,
-									((const AlterObjectSchemaStmt *) command->parsetree)->relation->schemaname);
+		rk_partition_table_renamed(command->relid,
+								   ((const AlterObjectSchemaStmt *) command->parsetree)->relation->schemaname,
+								   get_rel_name(command->relid));
 	else if (strncmp(command->tag, "CREATE", 6) == 0 && !rk_is_loading_dump())
-		(void) rk_partition_options_forget(command->relid);
+		rk_partition_table_created(command->relid);
 }
 
 static void

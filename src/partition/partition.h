@@ -102,21 +102,6 @@ typedef struct RkPartitionOptions
 
 extern RkPartitionOptions *rk_partition_options_parse(Jsonb *stored);
 extern char *rk_partition_options_format(const RkPartitionOptions *options);
-extern RkPartitionOptions *rk_partition_options_of(Oid root);
-extern void rk_partition_options_store(Oid root, const RkPartitionOptions *options);
-extern bool rk_partition_options_forget(Oid root);
-extern void rk_partition_name_dropped(const char *identity);
-extern void rk_partition_name_changed(Oid relid, const char *old_name);
-extern void rk_partition_schema_changed(Oid relid, const char *old_schema);
-extern void rk_partition_schema_renamed(const char *old_name, const char *new_name);
-
-typedef struct RkPartitionTable
-{
-	Oid			root;
-	RkPartitionOptions *options;
-} RkPartitionTable;
-
-extern List *rk_partition_tables(void);
 extern Interval *rk_partition_interval(const char *text);
 extern char *rk_partition_interval_text(const Interval *interval);
 extern int64 rk_partition_number(const char *text);
@@ -125,6 +110,23 @@ extern char *rk_partition_origin_text(const RkGrid *grid, int64 origin);
 extern char *rk_partition_check_length(const RkKey *key, const char *option, const char *text, bool zero);
 extern RkStep rk_partition_step(const RkKey *key, const char *every);
 extern pg_tz *rk_partition_zone(const char *name);
+
+/* registry.c: which tables are maintained */
+typedef struct RkPartitionTable
+{
+	Oid			root;
+	RkPartitionOptions *options;
+} RkPartitionTable;
+
+extern RkPartitionOptions *rk_partition_options_of(Oid root);
+extern List *rk_partition_tables(void);
+extern void rk_partition_options_store(Oid root, const RkPartitionOptions *options);
+extern bool rk_partition_options_forget(Oid root);
+extern void rk_partition_table_dropped(Oid relid, const char *identity);
+extern void rk_partition_table_created(Oid relid);
+extern void rk_partition_table_renamed(Oid relid, const char *old_schema, const char *old_name);
+extern void rk_partition_schema_renamed(const char *old_name, const char *new_name);
+extern void rk_partition_registry_refresh(void);
 
 /* bounds.c: the partitions there are */
 typedef struct RkPartition

@@ -46,6 +46,7 @@ make_queue(RkMaintainRun *run, Concerns concerns)
 	List	   *intents = rk_partition_intents();
 	ListCell   *lc;
 
+	rk_partition_registry_refresh();
 	queue->options = list_concat(rk_partition_tables(), rk_partition_own_tables());
 	foreach(lc, queue->options)
 	{

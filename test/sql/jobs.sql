@@ -176,7 +176,7 @@ DROP PROCEDURE rowkeeper.mine();
 -- ---- what was not started, or was interrupted ----
 -- as no slot was free, or the server was down: maintain() starts it
 DELETE FROM rowkeeper._jobs;
-CREATE FUNCTION queue(state text, resumable boolean DEFAULT true, home text DEFAULT rowkeeper._jobs_home(),
+CREATE FUNCTION queue(state text, resumable boolean DEFAULT true, home text DEFAULT rowkeeper._home(),
     role oid DEFAULT NULL, attempts int DEFAULT 0, starts int DEFAULT 0) RETURNS bigint LANGUAGE sql AS $$
     INSERT INTO rowkeeper._jobs (id, home, role, role_name, call, search_path, resumable, state, pid, attempts, starts,
         started_at, finished_at)

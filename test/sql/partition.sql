@@ -83,7 +83,7 @@ SELECT rowkeeper.leave('metrics');
 SELECT count(*) FROM bounds('metrics');
 -- a table that is dropped is forgotten
 DROP TABLE events;
-SELECT * FROM rowkeeper._partition_tables WHERE table_name = 'events';
+SELECT table_name FROM rowkeeper._partition_tables WHERE table_name = 'events';
 -- a table that gets another name is maintained under it
 CREATE SCHEMA partition_elsewhere;
 CREATE TABLE "Moving" (id int) PARTITION BY RANGE (id);
@@ -112,6 +112,8 @@ CREATE TABLE moved (id int) PARTITION BY RANGE (id);
 CREATE TABLE other (id int) PARTITION BY RANGE (id);
 ALTER TABLE other RENAME TO still;
 ALTER TABLE still SET SCHEMA partition_elsewhere;
+SELECT target FROM rowkeeper.features WHERE feature = 'partition' AND target::text ~ 'moved|still|other';
+CALL rowkeeper.maintain();
 SELECT table_name FROM rowkeeper._partition_tables WHERE table_name IN ('moved', 'still', 'other');
 DROP TABLE moved;
 DROP SCHEMA partition_elsewhere CASCADE;
