@@ -42,7 +42,8 @@ CREATE TABLE rowkeeper._partition_intents (
 	relation regclass NOT NULL,
 	upper bigint NOT NULL, -- where it ended, on the key's scale
 	checks name[] NOT NULL, -- its own; a concurrent detach adds one
-	since timestamptz NOT NULL
+	since timestamptz NOT NULL,
+	detached boolean NOT NULL DEFAULT false -- by us, and in the same transaction
 );
 REVOKE ALL ON rowkeeper._partition_intents FROM PUBLIC;
 COMMENT ON TABLE rowkeeper._partition_intents IS

@@ -335,6 +335,7 @@ typedef enum RkOutcome
 	RK_OUTCOME_NO_WORKER		/* no slot is free: max_worker_processes */
 } RkOutcome;
 
+extern bool rk_in_errand(void);
 extern void rk_check_non_atomic(FunctionCallInfo fcinfo, const char *call);
 extern RkOutcome rk_toplevel_run(Oid role, const char *command, int lock_timeout, ErrorData **error);
 extern ErrorData *rk_toplevel_execute(const char *command, void (*check) (Node *statement), bool log);
@@ -434,6 +435,7 @@ typedef struct RkDdlCommand
 	Node	   *parsetree;
 	List	   *subcommands;	/* CollectedATSubcmd of ALTER TABLE, else NIL */
 	Oid			attached;		/* what it made a partition of it */
+	Oid			detached;		/* what is none of its any more */
 } RkDdlCommand;
 
 typedef struct RkDrop

@@ -183,18 +183,23 @@ read_by_others(void)
 	return relids;
 }
 
-/* What ALTER TABLE ATTACH PARTITION attached, or InvalidOid. */
+/* The partition that ALTER TABLE attached or detached, and is there; or InvalidOid. */
 static Oid
-attached_by(const List *subcommands)
+partition_of(const Node *parsetree, bool attached)
 {
+	const AlterTableStmt *alter = (const AlterTableStmt *) parsetree;
 	ListCell   *lc;
 
-	foreach(lc, subcommands)
+	if (parsetree == NULL || !IsA(parsetree, AlterTableStmt))
+		return InvalidOid;
+	foreach(lc, alter->cmds)
 	{
-		const AlterTableCmd *subcommand = (const AlterTableCmd *) ((CollectedATSubcmd *) lfirst(lc))->parsetree;
+		const AlterTableCmd *subcommand = lfirst_node(AlterTableCmd, lc);
+		bool		is_attach = subcommand->subtype == AT_AttachPartition;
 
-		if (IsA(subcommand, AlterTableCmd) && subcommand->subtype == AT_AttachPartition &&
-			IsA(subcommand->def, PartitionCmd))
+		if ((is_attach || subcommand->subtype == AT_DetachPartition ||
+			 subcommand->subtype == AT_DetachPartitionFinalize) &&
+			is_attach == attached && IsA(subcommand->def, PartitionCmd))
 			return RangeVarGetRelid(((const PartitionCmd *) subcommand->def)->name, NoLock, true);
 	}
 	return InvalidOid;
@@ -257,10 +262,11 @@ rowkeeper_on_ddl_end(PG_FUNCTION_ARGS)
 		if (!isnull && collected->type == SCT_Grant && collected->d.grant.istmt->objtype == OBJECT_TABLE)
 			tell_listeners(readers_altered, collected->d.grant.istmt->objects);
 		if (!isnull && collected->type == SCT_AlterTable)
-		{
 			command.subcommands = collected->d.alterTable.subcmds;
-			if (get_rel_relkind(command.relid) == RELKIND_PARTITIONED_TABLE)
-				command.attached = attached_by(command.subcommands);
+		if (get_rel_relkind(command.relid) == RELKIND_PARTITIONED_TABLE)
+		{
+			command.attached = partition_of(event->parsetree, true);
+			command.detached = partition_of(event->parsetree, false);
 		}
 		if (class == RelationRelationId)
 			tell_listeners(relation_altered, &command);

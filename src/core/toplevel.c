@@ -143,6 +143,15 @@ typedef struct Errand
 	char		command[FLEXIBLE_ARRAY_MEMBER];
 } Errand;
 
+static bool in_errand = false;
+
+/* Whether this process runs an errand: what it does, we do. */
+bool
+rk_in_errand(void)
+{
+	return in_errand;
+}
+
 static bool
 is_concurrent_detach(AlterTableStmt *statement)
 {
@@ -230,8 +239,10 @@ void
 rowkeeper_toplevel_main(Datum arg)
 {
 	Errand	   *errand = attach_errand(rk_process_become());
-	ErrorData  *error = rk_toplevel_execute(errand->command, check_errand, false);
+	ErrorData  *error;
 
+	in_errand = true;
+	error = rk_toplevel_execute(errand->command, check_errand, false);
 	if (error != NULL)
 	{
 		errand->sqlerrcode = error->sqlerrcode;

@@ -509,6 +509,8 @@ relation_altered(const RkDdlCommand *command)
 {
 	if (get_rel_relkind(command->relid) != RELKIND_PARTITIONED_TABLE || !has_registry())
 		return;
+	if (OidIsValid(command->detached) && rk_in_errand())
+		rk_partition_intent_detached(command->detached);
 	if (IsA(command->parsetree, RenameStmt))
 	{
 		const RenameStmt *rename = (const RenameStmt *) command->parsetree;

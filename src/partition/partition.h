@@ -238,7 +238,6 @@ typedef struct RkTurn
 	bool		plain;			/* retention: no worker is to be had */
 	bool		sent;			/* retention: a command was asked for */
 	bool		intents;		/* retention: there may be some */
-	Oid			detached;		/* retention: the one that we have detached */
 } RkTurn;
 
 extern ErrorData *rk_partition_create(const RkPartitionSet *set, const RkWanted *wanted,
@@ -248,6 +247,7 @@ extern void rk_partition_upkeep_init(void);
 
 /* retention.c: partitions that are no longer kept */
 extern List *rk_partition_intents(void);
+extern void rk_partition_intent_detached(Oid partition);
 extern void rk_partition_intent_forget(Oid partition);
 extern void rk_partition_intents_forget(Oid root);
 extern RkWork rk_partition_expire(RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run);

@@ -43,8 +43,20 @@ note_intent(const RkPartitionSet *set, const RkPartition *part)
 	(void) rk_run_args(rk_extension_owner(),
 					   "INSERT INTO rowkeeper._partition_intents (partition, relation, upper, checks, since)"
 					   " VALUES ($1, $2, $3, ARRAY(SELECT conname FROM pg_constraint WHERE conrelid = $1 AND contype = 'c'),"
-					   " clock_timestamp()) ON CONFLICT DO NOTHING",
+					   " clock_timestamp()) ON CONFLICT (partition) DO UPDATE SET detached = false",
 					   3, types, values, NULL);
+}
+
+/* We have detached it; what its owner detaches himself is his. */
+void
+rk_partition_intent_detached(Oid partition)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(partition)};
+
+	(void) rk_run_args(rk_extension_owner(),
+					   "UPDATE rowkeeper._partition_intents SET detached = true WHERE partition = $1",
+					   1, types, values, NULL);
 }
 
 static void
@@ -215,6 +227,7 @@ finalize_detach(void *arg)
 	Removal    *removal = arg;
 
 	rk_partition_run(removal->set->owner, detach_sql(removal->set, removal->partition, " FINALIZE"));
+	rk_partition_intent_detached(removal->partition);
 }
 
 /* One attempt at something under these locks. */
@@ -248,17 +261,13 @@ static RkWork
 finalize(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run, Oid partition)
 {
 	Removal		removal = {.set = set,.partition = partition};
-	RkWork		result;
 	RkLockRequest locks[] = {
 		{set->root, ShareUpdateExclusiveLock},
 		{partition, AccessExclusiveLock},
 		{InvalidOid, NoLock}
 	};
 
-	result = attempt(turn, run, locks, finalize_detach, &removal, 0);
-	if (result == RK_WORK_AGAIN)
-		turn->detached = partition;
-	return result;
+	return attempt(turn, run, locks, finalize_detach, &removal, 0);
 }
 
 /* Have it detached concurrently, at top level, as the table's owner. */
@@ -270,28 +279,20 @@ send_detach(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run, Oid par
 	run->toplevel_lock_timeout = rk_partition_partners(set->root) == NIL
 		? DETACH_LOCK_TIMEOUT_MS : Max(1, rk_lock_budget / 2);
 	turn->sent = true;
-	turn->detached = partition; /* if it is detached then, we have done it */
 	return RK_WORK_AGAIN;
 }
 
 /* ---- partitions that are detached, and still intended ---- */
 
-/*
- * Whether we have detached it: in this run, or the CHECK is there that a
- * concurrent detach leaves. What its owner has detached himself is his.
- */
 static bool
-is_detached_by_us(const RkTurn *turn, Oid partition)
+is_detached_by_us(Oid partition)
 {
 	Oid			types[1] = {OIDOID};
 	Datum		values[1] = {ObjectIdGetDatum(partition)};
 	bool		isnull;
 
-	if (turn->detached == partition)
-		return true;
 	(void) rk_fetch(rk_extension_owner(),
-					"SELECT 1 FROM pg_constraint k JOIN rowkeeper._partition_intents i ON i.partition = k.conrelid"
-					" WHERE k.conrelid = $1 AND k.contype = 'c' AND k.conname <> ALL (i.checks)",
+					"SELECT 1 FROM rowkeeper._partition_intents WHERE partition = $1 AND detached",
 					1, types, values, NULL, &isnull);
 	return !isnull;
 }
@@ -329,7 +330,7 @@ leave_detached(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run, Oid 
 static RkWork
 end_detached(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run, Oid partition)
 {
-	if (is_detached_by_us(turn, partition) && is_past(set, partition))
+	if (is_detached_by_us(partition) && is_past(set, partition))
 		return remove_now(set, turn, run, partition, false);
 	return leave_detached(set, turn, run, partition);
 }
@@ -406,7 +407,6 @@ take_outcome(RkTurn *turn, RkMaintainRun *run)
 	turn->sent = false;
 	if (!sent || run->outcome == RK_OUTCOME_DONE)
 		return true;
-	turn->detached = InvalidOid;
 	if (run->outcome == RK_OUTCOME_NO_WORKER)
 	{
 		turn->plain = true;

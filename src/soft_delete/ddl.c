@@ -111,26 +111,11 @@ follow_view(Oid view)
 
 /* What was detached has no soft delete any more. */
 static void
-release_detached(const RkDdlCommand *command)
+release_detached(Oid detached)
 {
-	const AlterTableStmt *alter = (const AlterTableStmt *) command->parsetree;
-	ListCell   *lc;
-
-	if (command->parsetree == NULL || !IsA(alter, AlterTableStmt))
-		return;
-	foreach(lc, alter->cmds)
-	{
-		AlterTableCmd *subcommand = lfirst(lc);
-		Oid			detached;
-
-		if (subcommand->subtype != AT_DetachPartition &&
-			subcommand->subtype != AT_DetachPartitionFinalize)
-			continue;
-		detached = RangeVarGetRelid(castNode(PartitionCmd, subcommand->def)->name, NoLock, true);
-		if (OidIsValid(detached) && rk_root_of(detached) == detached &&
-			rk_soft_delete_options_of(detached) == NULL)
-			rk_soft_delete_statement_triggers_drop(NULL, detached);
-	}
+	if (OidIsValid(detached) && rk_root_of(detached) == detached &&
+		rk_soft_delete_options_of(detached) == NULL)
+		rk_soft_delete_statement_triggers_drop(NULL, detached);
 }
 
 /* ---- events ---- */
@@ -160,7 +145,7 @@ table_altered(const RkDdlCommand *command)
 	options = rk_soft_delete_options_of(root);
 	if (options != NULL)
 		enabled_table_altered(command, root, options);
-	release_detached(command);
+	release_detached(command->detached);
 	if (!rk_is_loading_dump())
 		(void) rk_flag_guards_set(NULL, OidIsValid(command->attached) ? command->attached : command->relid, false);
 }

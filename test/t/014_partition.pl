@@ -74,7 +74,7 @@ is_sql($node, "SELECT action FROM rowkeeper.audit_log WHERE table_name = 'pendin
 	"DETACH\nDROP", 'it is in the log once');
 
 sql($node, "SELECT test.make('detached'); SELECT rowkeeper.audit('detached');
-	INSERT INTO rowkeeper._partition_intents VALUES ('detached_p0', 'detached', 10, '{}', now());
+	INSERT INTO rowkeeper._partition_intents VALUES ('detached_p0', 'detached', 10, '{}', now(), true);
 	ALTER TABLE detached DETACH PARTITION detached_p0 CONCURRENTLY");
 crash();
 sql($node, "CALL rowkeeper.maintain('detached')");
@@ -104,12 +104,17 @@ is_sql($node, "SELECT (SELECT count(*) FROM longer_p0), count(*) FROM rowkeeper.
 	'is ended, and what is kept longer by now is there');
 like(runs('longer'), qr/55000: public.longer_p0 is detached, and not taken away/, 'which is recorded');
 # detached by its owner: it is his
-sql($node, "SELECT test.make('rescued');
-	INSERT INTO rowkeeper._partition_intents VALUES ('rescued_p0', 'rescued', 10, '{}', now());
-	ALTER TABLE rescued DETACH PARTITION rescued_p0;
-	CALL rowkeeper.maintain('rescued')");
-is_sql($node, "SELECT (SELECT count(*) FROM rescued_p0), count(*) FROM rowkeeper._partition_intents", '10|0',
-	'a partition that its owner has detached stays');
+foreach my $how ('', 'concurrently')
+{
+	my $table = "rescued_$how";
+
+	sql($node, "SELECT test.make('$table');
+		INSERT INTO rowkeeper._partition_intents VALUES ('${table}_p0', '$table', 10, '{}', now());
+		ALTER TABLE $table DETACH PARTITION ${table}_p0 $how");
+	sql($node, "CALL rowkeeper.maintain('$table')");
+	is_sql($node, "SELECT (SELECT count(*) FROM ${table}_p0), count(*) FROM rowkeeper._partition_intents", '10|0',
+		"a partition that its owner has detached $how stays");
+}
 # somebody else's by now: it stays
 sql($node, "SELECT test.make('moved'); CREATE TABLE home (LIKE moved INCLUDING ALL) PARTITION BY RANGE (id);
 	INSERT INTO rowkeeper._partition_intents VALUES ('moved_p0', 'moved', 10, '{}', now());
