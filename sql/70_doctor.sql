@@ -68,6 +68,15 @@ SELECT 'overflow', 'warning', 'rowkeeper_log', 'rowkeeper_log.log_overflow',
 FROM rowkeeper._audit_overflow() o (entries)
 WHERE o.entries > 0
 UNION ALL
+SELECT 'maintenance', 'error', 'rowkeeper_log', r.name, 'maintenance failed: ' || r.error,
+	CASE WHEN r.task = 'partitions expired' THEN pg_catalog.format('CALL rowkeeper.maintain(%L, force => true)', r.name)
+		ELSE 'CALL rowkeeper.maintain()' END
+FROM (SELECT DISTINCT ON (m.table_name, m.task) pg_catalog.format('%I.%I', m.table_schema, m.table_name) AS name, m.task, m.error
+	FROM rowkeeper._maintain_log m
+	WHERE m.table_schema = 'rowkeeper_log' AND m.ran_at > pg_catalog.now() - interval '2 days'
+	ORDER BY m.table_name, m.task, m.ran_at DESC) r
+WHERE r.error IS NOT NULL
+UNION ALL
 SELECT 'leaves_ahead', CASE WHEN w.weeks = 0 THEN 'error' ELSE 'warning' END, 'rowkeeper_log',
 	w.class::text, 'weekly leaves ahead: ' || w.weeks, 'CALL rowkeeper.maintain()'
 FROM rowkeeper._audit_weeks_ahead() w

@@ -259,6 +259,8 @@ rk_partition_is_made(const RkPartitionSet *set, const RkWanted *wanted)
 Oid
 rk_partition_build(FunctionCallInfo fcinfo, const RkPartitionSet *set, const RkWanted *wanted)
 {
+	if (set->options->partition_schema != NULL)
+		rk_partition_check_schema("partition_schema", set->options->partition_schema, set->owner);
 	return build(fcinfo, set, schema_of_new(set), wanted->name, rk_partition_model(set));
 }
 

@@ -107,31 +107,6 @@ check_by(FunctionCallInfo fcinfo, Oid relid, AttrNumber column)
 						 NULL);
 }
 
-/* A schema in which the table's owner may create tables. */
-static void
-check_schema(const char *option, const char *schema, Oid owner)
-{
-	Oid			types[2] = {OIDOID, OIDOID};
-	Datum		values[2];
-	bool		isnull;
-	Oid			namespace = get_namespace_oid(schema, true);
-
-	if (!OidIsValid(namespace))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_SCHEMA),
-				 errmsg("option \"%s\": schema \"%s\" does not exist", option, schema)));
-	values[0] = ObjectIdGetDatum(owner);
-	values[1] = ObjectIdGetDatum(namespace);
-	if (!DatumGetBool(rk_fetch(rk_extension_owner(), "SELECT has_schema_privilege($1, $2, 'CREATE')",
-							   2, types, values, NULL, &isnull)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("option \"%s\": the table's owner %s may not create tables in schema \"%s\"",
-						option, quote_identifier(GetUserNameFromId(owner, false)), schema),
-				 errhint("GRANT CREATE ON SCHEMA %s TO %s", quote_identifier(schema),
-						 quote_identifier(GetUserNameFromId(owner, false)))));
-}
-
 static char *
 check_on_expiry(const char *word)
 {
@@ -153,12 +128,12 @@ merge_names(FunctionCallInfo fcinfo, RkPartitionOptions *options, Oid owner)
 	if (!PG_ARGISNULL(ARG_ARCHIVE_SCHEMA))
 	{
 		options->archive_schema = name_argument(fcinfo, ARG_ARCHIVE_SCHEMA);
-		check_schema("archive_schema", options->archive_schema, owner);
+		rk_partition_check_schema("archive_schema", options->archive_schema, owner);
 	}
 	if (!PG_ARGISNULL(ARG_PARTITION_SCHEMA))
 	{
 		options->partition_schema = name_argument(fcinfo, ARG_PARTITION_SCHEMA);
-		check_schema("partition_schema", options->partition_schema, owner);
+		rk_partition_check_schema("partition_schema", options->partition_schema, owner);
 	}
 	if (!PG_ARGISNULL(ARG_BRIN))
 		options->brin = PG_GETARG_BOOL(ARG_BRIN);

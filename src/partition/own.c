@@ -78,6 +78,21 @@ make(const RkPartitionSet *set, const RkWanted *wanted)
 	return relid;
 }
 
+typedef struct Creation
+{
+	const RkPartitionSet *set;
+	const RkWanted *wanted;
+} Creation;
+
+static void
+try_make(void *arg)
+{
+	Creation   *creation = arg;
+
+	(void) make(creation->set, creation->wanted);
+}
+
+/* A partition that cannot be made yet keeps nobody from what he is doing. */
 static void
 make_ahead(const RkPartitioned *table)
 {
@@ -89,7 +104,16 @@ make_ahead(const RkPartitioned *table)
 		return;
 	set = lock_and_load(table);
 	foreach(lc, rk_partitions_wanted(set, RK_MAX_CREATED, &more))
-		(void) make(set, lfirst(lc));
+	{
+		Creation	creation = {.set = set,.wanted = lfirst(lc)};
+		ErrorData  *error = rk_attempt(try_make, &creation);
+
+		if (error != NULL)
+			ereport(WARNING,
+					(errcode(error->sqlerrcode),
+					 errmsg("could not make a partition of %s: %s", rk_relation_name(set->root), error->message),
+					 errhint("Maintenance tries again, and says in maintain_log if it cannot.")));
+	}
 }
 
 static Oid

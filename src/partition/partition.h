@@ -186,6 +186,9 @@ extern List *rk_partitions_expired(const RkPartitionSet *set);
 extern bool rk_partition_is_past(const RkPartitionSet *set, int64 upper);
 extern bool rk_partition_is_most(const RkPartitionSet *set, List *expired);
 
+/* schemas.c: schemas that partitions are to be in */
+extern void rk_partition_check_schema(const char *option, const char *schema, Oid owner);
+
 /* create.c: one new partition */
 extern void rk_partition_run(Oid owner, const char *sql);
 extern char *rk_partition_create_sql(const RkPartitionSet *set, const RkWanted *wanted);

@@ -178,10 +178,21 @@ rk_partition_table_renamed(Oid relid, const char *old_schema, const char *old_na
 				  " WHERE home = $1 AND relation = $2", relid, schema_of(relid), get_rel_name(relid));
 }
 
-/* A schema was renamed, and what a copy says of its tables with it. */
+/*
+ * A schema was renamed, and what a copy says of its tables with it, and where
+ * partitions are to be.
+ */
 void
 rk_partition_schema_renamed(const char *old_name, const char *new_name)
 {
+	static const char *const options[] = {"partition_schema", "archive_schema"};
+
+	for (int i = 0; i < lengthof(options); i++)
+		(void) change(psprintf("UPDATE rowkeeper._partition_tables"
+							   " SET options = jsonb_set(options, '{%s}', to_jsonb($4::text))"
+							   " WHERE options ->> '%s' = $3::text AND ($1, $2) IS NOT NULL",
+							   options[i], options[i]),
+					  InvalidOid, old_name, new_name);
 	(void) change("DELETE FROM rowkeeper._partition_tables"
 				  " WHERE home <> $1 AND table_schema = $4 AND ($2, $3) IS NOT NULL",
 				  InvalidOid, old_name, new_name);

@@ -189,6 +189,7 @@ archive(const RkPartitionSet *set, Oid partition)
 {
 	ListCell   *lc;
 
+	rk_partition_check_schema("archive_schema", set->options->archive_schema, set->owner);
 	foreach(lc, archive_sql(set, partition))
 		rk_partition_run(set->owner, lfirst(lc));
 }

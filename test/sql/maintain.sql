@@ -103,12 +103,18 @@ CALL forget_leaves();
 SELECT format('CREATE TABLE rowkeeper_log.log_c0_p%s (id int)',
     to_char(date_trunc('week', now(), 'UTC') AT TIME ZONE 'UTC' + interval '3 weeks', 'YYYYMMDD')) \gexec
 \set ECHO all
+-- what cannot be made ahead keeps nobody from switching on the audit
+SET client_min_messages = error;
+SELECT count(*) FROM rowkeeper.audit('orders');
+RESET client_min_messages;
+CALL forget_leaves();
 INSERT INTO orders VALUES (7, 'new');
 CALL rowkeeper.maintain();
 SELECT * FROM runs OFFSET 6;
 SELECT error ~ '^42P07: relation rowkeeper_log.log_c0_p[0-9]{8} already exists' AS says_what FROM rowkeeper.maintain_log WHERE error IS NOT NULL;
 SELECT DISTINCT table_schema, table_name FROM rowkeeper.maintain_log WHERE duration >= '0' AND duration < '1 minute' AND ran_at <= now() ORDER BY 2;
 SELECT * FROM rowkeeper.maintain_log WHERE duration < '0' OR duration > '1 minute' OR ran_at > now();
+SELECT check_name, level, object, detail ~ 'already exists', remedy FROM rowkeeper.doctor(NULL, 'audit') WHERE check_name = 'maintenance';
 -- the other leaves are made
 SELECT class, leaves FROM leaves ORDER BY 1;
 \set ECHO none
@@ -116,6 +122,7 @@ SELECT format('DROP TABLE rowkeeper_log.log_c0_p%s',
     to_char(date_trunc('week', now(), 'UTC') AT TIME ZONE 'UTC' + interval '3 weeks', 'YYYYMMDD')) \gexec
 \set ECHO all
 CALL rowkeeper.maintain();
+SELECT count(*) FROM rowkeeper.doctor(NULL, 'audit') WHERE check_name = 'maintenance';
 SELECT * FROM leaves ORDER BY 1;
 
 -- old rows of the log of runs are trimmed

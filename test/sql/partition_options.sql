@@ -147,7 +147,23 @@ SELECT rowkeeper.partition('owned', 'id', '10', archive_schema => 'partition_arc
 GRANT CREATE ON SCHEMA partition_options TO regress_rk_owner;
 SELECT count(*) FROM rowkeeper.partition('owned', 'id', '10');
 SELECT DISTINCT c.relowner::regrole FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'owned'::regclass;
+-- whose schema it is: who owns it could drop what is in it
+CREATE SCHEMA partition_others AUTHORIZATION regress_rk_other;
+GRANT ALL ON SCHEMA partition_others TO PUBLIC;
+SELECT rowkeeper.partition('owned', partition_schema => 'partition_others');
+SELECT rowkeeper.partition('owned', on_expiry => 'archive', archive_schema => 'partition_others');
+-- a schema is followed to its new name, and who takes the old one gets nothing
+SELECT count(*) FROM rowkeeper.partition('by_id', archive_schema => 'partition_archive', partition_schema => 'partition_archive');
+ALTER SCHEMA partition_archive RENAME TO partition_archived;
+ALTER SCHEMA partition_others RENAME TO partition_archive;
+SELECT options ->> 'partition_schema' AS partitions, options ->> 'archive_schema' AS archive
+FROM rowkeeper._partition_tables WHERE table_name = 'by_id';
+UPDATE rowkeeper._partition_tables SET options = options || '{"partition_schema": "partition_archive"}' WHERE table_name = 'owned';
+DROP TABLE owned_p0;
+CALL rowkeeper.maintain('owned');
+SELECT error FROM rowkeeper.maintain_log WHERE table_name = 'owned';
 
 SET client_min_messages = warning;
-DROP SCHEMA partition_options, partition_archive CASCADE;
+DELETE FROM rowkeeper._maintain_log WHERE table_name = 'owned';
+DROP SCHEMA partition_options, partition_archive, partition_archived CASCADE;
 DROP ROLE regress_rk_owner, regress_rk_other;
