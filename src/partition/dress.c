@@ -138,7 +138,11 @@ compare(Oid parent, Oid child)
 			elog(ERROR, "could not prepare the comparison of a partition");
 		plan = prepared;
 	}
-	/* as they are now: under REPEATABLE READ, too, others may have altered them */
+
+	/*
+	 * as they are now: under REPEATABLE READ, too, others may have altered
+	 * them
+	 */
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	if (SPI_execute_snapshot(plan, values, NULL, snapshot, InvalidSnapshot, false, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not compare a partition with its table");

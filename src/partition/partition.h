@@ -238,6 +238,7 @@ typedef struct RkTurn
 	TimestampTz not_before;
 	ErrorData  *failed;			/* to be recorded after what was done */
 	bool		counted;		/* retention: it is not too much */
+	List	   *expired;		/* retention: what was counted, OIDs */
 	bool		plain;			/* retention: no worker is to be had */
 	bool		sent;			/* retention: a command was asked for */
 	bool		intents;		/* retention: there may be some */

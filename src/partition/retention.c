@@ -371,17 +371,40 @@ begin_removal(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run, const
 	return send_detach(set, turn, run, part->relid);
 }
 
+/* What has expired at the first look is what this run takes away. */
+static void
+count_expired(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run, List *expired)
+{
+	MemoryContext old;
+	ListCell   *lc;
+
+	if (!run->force)
+		check_not_too_much(set, expired);
+	old = MemoryContextSwitchTo(run->context);
+	foreach(lc, expired)
+		turn->expired = lappend_oid(turn->expired, ((RkPartition *) lfirst(lc))->relid);
+	MemoryContextSwitchTo(old);
+	turn->counted = true;
+}
+
 static RkWork
 next_expired(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run)
 {
 	List	   *expired = rk_partitions_expired(set);
+	ListCell   *lc;
 
 	if (expired == NIL)
 		return RK_WORK_IDLE;
-	if (!turn->counted && !run->force)
-		check_not_too_much(set, expired);
-	turn->counted = true;
-	return begin_removal(set, turn, run, linitial(expired));
+	if (!turn->counted)
+		count_expired(set, turn, run, expired);
+	foreach(lc, expired)
+	{
+		const RkPartition *part = lfirst(lc);
+
+		if (list_member_oid(turn->expired, part->relid))
+			return begin_removal(set, turn, run, part);
+	}
+	return RK_WORK_IDLE;
 }
 
 /*

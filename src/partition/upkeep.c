@@ -22,6 +22,7 @@
 #define FIRST_PAUSE_MS 40
 #define LONGEST_PAUSE_MS 2000
 #define NAP_MS 100
+#define NAPS_IDLE 10			/* then who had nothing to do is asked again */
 
 typedef RkWork (*Work) (RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run);
 
@@ -32,6 +33,8 @@ typedef bool (*Concerns) (const RkPartitionTable *table, List *intents);
 typedef struct Queue
 {
 	List	   *turns;			/* RkTurn * */
+	List	   *idle;			/* those that had nothing to do */
+	int			naps;			/* since those were asked */
 	List	   *options;		/* as they were read for all at once:
 								 * RkPartitionTable * */
 } Queue;
@@ -114,6 +117,34 @@ put_turn(Queue *queue, RkTurn *turn, RkMaintainRun *run, bool first)
 
 	queue->turns = first ? lcons(turn, queue->turns) : lappend(queue->turns, turn);
 	MemoryContextSwitchTo(old);
+}
+
+static void
+put_idle(Queue *queue, RkTurn *turn, RkMaintainRun *run)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->context);
+
+	queue->idle = lappend(queue->idle, turn);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * All that have something to do must wait for locks. Others may have come to
+ * need something since they were asked.
+ */
+static void
+nap(Queue *queue, RkMaintainRun *run)
+{
+	MemoryContext old;
+
+	pg_usleep(NAP_MS * 1000L);
+	if (++queue->naps < NAPS_IDLE)
+		return;
+	old = MemoryContextSwitchTo(run->context);
+	queue->turns = list_concat(queue->turns, queue->idle);
+	MemoryContextSwitchTo(old);
+	queue->idle = NIL;
+	queue->naps = 0;
 }
 
 /* To be recorded in a run of its own, after what was done is committed. */
@@ -215,6 +246,7 @@ run_turn(Queue *queue, RkTurn *turn, RkMaintainRun *run, Work work)
 	switch (run_work(turn, options, run, work))
 	{
 		case RK_WORK_IDLE:
+			put_idle(queue, turn, run);
 			break;
 		case RK_WORK_AGAIN:
 			if (run->changed > 0)
@@ -245,7 +277,7 @@ run_queue(RkMaintainRun *run, Concerns concerns, Work work)
 		CHECK_FOR_INTERRUPTS();
 		if (turn == NULL)
 		{
-			pg_usleep(NAP_MS * 1000L);
+			nap(queue, run);
 			run->more = true;
 			return;
 		}

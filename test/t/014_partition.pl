@@ -326,6 +326,53 @@ like($err, qr/maintenance failed: 42P07.*t7_p80/s, 'doctor_assert() raises');
 sql($node, "DROP TABLE t7_p80; GRANT CREATE ON SCHEMA public TO poor; CALL rowkeeper.maintain()");
 is_sql($node, "SELECT rowkeeper.doctor_assert('error', 'public', 'partition')", 't', 'until they are mended');
 
+# ---- a run that has to wait ----
+
+sub begin_maintenance
+{
+	my ($target) = @_;
+	my $maintainer = $node->background_psql('postgres');
+
+	$maintainer->query_until(qr/^started$/m, "\\echo started\nCALL rowkeeper.maintain($target);\n");
+	return $maintainer;
+}
+
+# what it found expired is what it takes away, whatever is said meanwhile
+sql($node, "SELECT test.make('counted')");
+{
+	my $reader = session($node);
+
+	$reader->query_safe('BEGIN; SELECT count(*) FROM counted');
+	my $maintainer = begin_maintenance("'counted'");
+	$node->poll_query_until('postgres', "SELECT test.leaves('counted') ~ '_p0!'");
+	sql($node, "INSERT INTO counted VALUES (55); SELECT rowkeeper.partition('counted', keep => '1')");
+	$reader->quit;
+	$maintainer->query_safe('SELECT 1');
+	$maintainer->quit;
+	like(sql($node, "SELECT test.leaves('counted')"), qr/^counted_p10 counted_p20 counted_p30 counted_p40 counted_p50/,
+		'a run takes away what it counted');
+	sql($node, "CALL rowkeeper.maintain('counted')");
+	like(runs('counted'), qr/55000: 3 of \d+ partitions of public.counted are past what is kept/, 'the next one counts anew');
+	sql($node, "SELECT rowkeeper.partition_off('counted')");
+}
+
+# a table that cannot be locked does not keep others from what they need meanwhile
+sql($node, "SELECT test.make('stuck'); SELECT test.make('due'); CALL rowkeeper.maintain()");
+{
+	my $locker = session($node);
+
+	sql($node, 'INSERT INTO stuck VALUES (59)');
+	$locker->query_safe('BEGIN; LOCK TABLE ONLY stuck');
+	my $maintainer = begin_maintenance('');
+	sleep 0.5;
+	sql($node, 'DROP TABLE due_p50');
+	ok($node->poll_query_until('postgres', "SELECT to_regclass('due_p50') IS NOT NULL"), 'others come to their turn meanwhile');
+	$locker->quit;
+	$maintainer->query_safe('SELECT 1');
+	$maintainer->quit;
+	like(sql($node, "SELECT test.leaves('stuck')"), qr/stuck_p70/, 'and it does, once it can');
+}
+
 # ---- no worker to be had ----
 
 sql($node, "SELECT test.make('alone')");
