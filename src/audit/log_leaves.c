@@ -236,6 +236,7 @@ class_tables(void)
 Oid
 rk_audit_leaf_ensure(int16 klass, TimestampTz at)
 {
+	ensure_class_table(klass);
 	return rk_partitioned_make_at(make_partitioned(klass, NULL), TimestampTzGetDatum(at));
 }
 

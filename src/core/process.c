@@ -87,10 +87,9 @@ become_for_good(Oid role)
 	StartTransactionCommand();
 	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
 	if (OidIsValid(role))
-	{
 		set_for_good("max_parallel_workers", "0");
-		set_for_good("session_authorization", GetUserNameFromId(role, false));
-	}
+	set_for_good("session_authorization",
+				 GetUserNameFromId(OidIsValid(role) ? role : BOOTSTRAP_SUPERUSERID, false));
 	CommitTransactionCommand();
 }
 

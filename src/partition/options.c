@@ -189,6 +189,8 @@ check_resolution(const RkKey *key, int64 microseconds)
 		resolution = USECS_PER_SEC / key->per_second;
 	if (key->kind == RK_KEY_SNOWFLAKE || key->kind == RK_KEY_UUIDV7)
 		resolution = 1000;
+	if (microseconds < USECS_PER_SEC)
+		rk_refuse_option("every", "must be a second at least", NULL);
 	if (microseconds % resolution != 0)
 		rk_refuse_option("every", "the key does not tell moments so close together", NULL);
 }

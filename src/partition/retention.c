@@ -43,7 +43,7 @@ note_intent(const RkPartitionSet *set, const RkPartition *part)
 	(void) rk_run_args(rk_extension_owner(),
 					   "INSERT INTO rowkeeper._partition_intents (partition, relation, upper, checks, since)"
 					   " VALUES ($1, $2, $3, ARRAY(SELECT conname FROM pg_constraint WHERE conrelid = $1 AND contype = 'c'),"
-					   " clock_timestamp()) ON CONFLICT (partition) DO UPDATE SET detached = false",
+					   " clock_timestamp()) ON CONFLICT (partition) DO UPDATE SET detached = false, since = clock_timestamp()",
 					   3, types, values, NULL);
 }
 
@@ -338,6 +338,21 @@ end_detached(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run, Oid pa
 
 /* ---- deciding ---- */
 
+/* Whether an intent is so young that who noted it may not have begun yet. */
+static bool
+is_recent(Oid partition)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(partition)};
+	bool		isnull;
+
+	(void) rk_fetch(rk_extension_owner(),
+					"SELECT 1 FROM rowkeeper._partition_intents"
+					" WHERE partition = $1 AND since > clock_timestamp() - interval '1 hour'",
+					1, types, values, NULL, &isnull);
+	return !isnull;
+}
+
 static const RkPartition *
 find_partition(const RkPartitionSet *set, Oid relid)
 {
@@ -476,8 +491,11 @@ rk_partition_expire(RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run)
 			return finalize(set, turn, run, partition);
 		else if (rk_partition_is_past(set, part->upper))
 			return begin_removal(set, turn, run, part);
-		else
+		else if (!is_recent(partition))
 			rk_partition_intent_forget(partition);	/* kept longer by now */
+		else
+			turn->intents = false;	/* of another session, perhaps, which is
+									 * about to detach it */
 	}
 	return next_expired(set, turn, run);
 }

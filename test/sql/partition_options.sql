@@ -49,6 +49,7 @@ SELECT rowkeeper.partition('by_time', 'at', '1 day', keep => '90');
 SELECT rowkeeper.partition('by_time', 'at', '1 day', keep => 'a while');
 SELECT rowkeeper.partition('by_day', 'day', '6 hours');
 SELECT rowkeeper.partition('by_second', 'at', '1500 ms', epoch => 's');
+SELECT rowkeeper.partition('by_time', 'at', '0.5 seconds');
 SELECT rowkeeper.partition('by_id', every => '1 month');
 SELECT rowkeeper.partition('by_id', every => '0');
 SELECT rowkeeper.partition('by_id', every => '-1000');

@@ -85,7 +85,7 @@ is_sql($node, "SELECT action FROM rowkeeper.audit_log WHERE table_name = 'detach
 
 # kept longer by now: it stays
 sql($node, "SELECT test.make('spared');
-	INSERT INTO rowkeeper._partition_intents VALUES ('spared_p0', 'spared', 10, '{}', now());
+	INSERT INTO rowkeeper._partition_intents VALUES ('spared_p0', 'spared', 10, '{}', now() - interval '2 hours');
 	SELECT rowkeeper.partition('spared', keep => '0'); CALL rowkeeper.maintain('spared')");
 is_sql($node, "SELECT test.leaves('spared') ~ 'spared_p0', count(*) FROM rowkeeper._partition_intents", 't|0',
 	'an intent that is overtaken is forgotten');
