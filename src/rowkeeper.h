@@ -431,6 +431,8 @@ typedef struct RkEventListener
 	void		(*tenants_bypassed) (const char *reason);	/* before it holds */
 	void		(*tenants_isolated) (Oid root, const char *column);
 	void		(*partition_expired) (Oid root, const char *partition, const char *action);
+	void		(*table_replaced) (Oid before, Oid root);	/* which is its first
+															 * partition now */
 } RkEventListener;
 
 extern void rk_events_listen(const RkEventListener *listener);
@@ -438,6 +440,7 @@ extern void rk_partition_expired(Oid root, const char *partition, const char *ac
 extern bool rk_is_loading_dump(void);
 extern List *rk_relations_reached(Oid relid);
 extern void rk_tell_bypassed(const char *reason);
+extern void rk_tell_replaced(Oid before, Oid root);
 extern void rk_tell_isolated(Oid root, const char *column);
 
 /* core/leave.c: taking features away */

@@ -239,6 +239,43 @@ extern RkWork rk_partition_expire(RkPartitionSet *set, RkTurn *turn, RkMaintainR
 extern List *rk_partition_expire_sql(const RkPartitionSet *set, Oid partition);
 
 /* enable.c: partition(), partition_off() */
+extern bool rk_partition_is_plain(Oid relid);
+extern RkPartitionSet *rk_partition_merge_options(FunctionCallInfo fcinfo, Oid root, AttrNumber column,
+												  const RkPartitionOptions *before);
+extern void rk_partition_check_referencing(const RkPartitionSet *set);
+extern void rk_partition_register(FunctionCallInfo fcinfo, const RkPartitionSet *set);
+extern void rk_partition_create_missing(FunctionCallInfo fcinfo, const RkPartitionSet *set);
 extern void rk_partition_enable_init(void);
+
+/* convert.c: a plain table becomes a partitioned one, while it is in use */
+typedef struct RkConversion
+{
+	Oid			relid;			/* the table; swapped: the partitioned one */
+	Oid			owner;
+	char	   *key;
+	RkPartitionOptions *options;
+	int64		upper;			/* where the table's rows end */
+	char	   *bound;			/* the same as SQL takes it */
+	bool		swapped;
+} RkConversion;
+
+extern void rk_partition_convert_now(FunctionCallInfo fcinfo, Oid relid);
+extern bool rk_partition_convert_give_up(FunctionCallInfo fcinfo, Oid relid);
+extern void rk_partition_convert_init(void);
+
+/* convert_plan.c: whether it can, and where its rows end */
+extern AttrNumber rk_convert_key_column(FunctionCallInfo fcinfo, Oid relid, const char *key);
+extern void rk_convert_check(Oid relid, const char *key, Oid role);
+extern RkPartitionSet *rk_convert_set(const RkConversion *conversion);
+extern RkConversion *rk_convert_plan(const RkPartitionSet *set, bool now);
+extern bool rk_convert_is_late(const RkConversion *conversion);
+
+/* convert_swap.c: the table as a partition of a new one in its name */
+extern char *rk_convert_check_sql(const RkConversion *conversion, bool valid);
+extern char *rk_convert_index_sql(const RkConversion *conversion, bool concurrently);
+extern void rk_convert_run(Oid role, bool quiet, const char *sql);
+extern RkLockRequest *rk_convert_locks(const RkConversion *conversion);
+extern void rk_convert_warm_up(const RkConversion *conversion);
+extern Oid	rk_convert_swap(FunctionCallInfo fcinfo, const RkConversion *conversion);
 
 #endif							/* RK_PARTITION_H */
