@@ -275,7 +275,9 @@ BEGIN ATOMIC
 			pg_catalog.pg_get_triggerdef(g.oid) AS definition
 		FROM t JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid
 			JOIN pg_catalog.pg_proc f ON f.oid = g.tgfoid
-			CROSS JOIN LATERAL (SELECT f.pronamespace = t.ours AND g.tgname ~ '^[!~]?rowkeeper_' AND g.tgqual IS NULL) o (is_ours)
+			CROSS JOIN LATERAL (SELECT f.pronamespace = t.ours AND g.tgname ~ '^[!~]?rowkeeper_'
+				-- that one its owner may have made himself
+				AND (f.proname <> '_stamp' OR g.tgqual IS NULL)) o (is_ours)
 		WHERE NOT g.tgisinternal
 	), replaced AS (
 		-- the primary key, where it does not contain the partition key
@@ -285,7 +287,7 @@ BEGIN ATOMIC
 				JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = x.attnum) AS columns
 		FROM t JOIN pg_catalog.pg_constraint k ON k.conrelid = t.oid AND k.contype = 'p' AND NOT t.key = ANY (k.conkey)
 	), indexes AS (
-		SELECT i.indexrelid, i.indisreplident, c.relname, pg_catalog.format('%I.%I', t.nspname, c.relname) AS name, c.reltablespace,
+		SELECT i.indexrelid, coalesce(n.oid, i.indexrelid)::bigint AS made, i.indisreplident, c.relname, pg_catalog.format('%I.%I', t.nspname, c.relname) AS name, c.reltablespace,
 			r.oid IS NOT NULL AS is_replaced, k.oid AS constraint_oid, coalesce(r.conname, k.conname) AS constraint_name,
 			CASE WHEN r.oid IS NOT NULL THEN pg_catalog.format('PRIMARY KEY (%s)', r.columns)
 				ELSE pg_catalog.pg_get_constraintdef(k.oid) END AS constraint_definition,
@@ -300,6 +302,7 @@ BEGIN ATOMIC
 		FROM t JOIN pg_catalog.pg_index i ON i.indrelid = t.oid
 			JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 			LEFT JOIN replaced r ON r.conindid = i.indexrelid
+			LEFT JOIN pg_catalog.pg_class n ON n.relname = r.index AND n.relnamespace = t.relnamespace
 			LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = t.oid AND k.contype IN ('p', 'u')
 		WHERE NOT EXISTS (SELECT FROM replaced o WHERE o.index = c.relname)
 	), sequences AS (
@@ -400,20 +403,21 @@ BEGIN ATOMIC
 	UNION ALL
 	SELECT 33, s.oid::bigint, t.owner, false, pg_catalog.format('ALTER SEQUENCE %s OWNED BY %s.%I', s.name, t.name, s.attname)
 	FROM t, sequences s WHERE NOT s.is_identity
-	-- its keys and indexes, which find those of the partition
+	-- its keys and indexes, which find those of the partition; of equal ones the
+	-- server takes the oldest for the oldest
 	UNION ALL
-	SELECT 40, i.indexrelid::bigint * 10, t.owner, false,
+	SELECT 40, i.made * 10, t.owner, false,
 		CASE WHEN i.constraint_definition IS NULL THEN i.definition
 			ELSE pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', t.name, i.constraint_name, i.constraint_definition) END
 	FROM t, indexes i
 	UNION ALL
-	SELECT 40, i.indexrelid::bigint * 10 + 1, t.owner, false, pg_catalog.format('ALTER INDEX %s SET TABLESPACE %I', i.name, s.spcname)
+	SELECT 40, i.made * 10 + 1, t.owner, false, pg_catalog.format('ALTER INDEX %s SET TABLESPACE %I', i.name, s.spcname)
 	FROM t, indexes i JOIN pg_catalog.pg_tablespace s ON s.oid = i.reltablespace
 	UNION ALL
-	SELECT 40, i.indexrelid::bigint * 10 + 2, t.owner, false, pg_catalog.format('COMMENT ON INDEX %s IS %L', i.name, pg_catalog.obj_description(i.indexrelid, 'pg_class'))
+	SELECT 40, i.made * 10 + 2, t.owner, false, pg_catalog.format('COMMENT ON INDEX %s IS %L', i.name, pg_catalog.obj_description(i.indexrelid, 'pg_class'))
 	FROM t, indexes i WHERE pg_catalog.obj_description(i.indexrelid, 'pg_class') IS NOT NULL
 	UNION ALL
-	SELECT 40, i.indexrelid::bigint * 10 + 3, t.owner, false, pg_catalog.format('COMMENT ON CONSTRAINT %I ON %s IS %L', i.constraint_name, t.name,
+	SELECT 40, i.made * 10 + 3, t.owner, false, pg_catalog.format('COMMENT ON CONSTRAINT %I ON %s IS %L', i.constraint_name, t.name,
 		pg_catalog.obj_description(i.constraint_oid, 'pg_constraint'))
 	FROM t, indexes i WHERE pg_catalog.obj_description(i.constraint_oid, 'pg_constraint') IS NOT NULL
 	UNION ALL
