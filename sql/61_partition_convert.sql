@@ -141,10 +141,9 @@ BEGIN ATOMIC
 	FROM policies y WHERE NOT pg_catalog.pg_has_role($3, y.relowner, 'USAGE')
 	UNION ALL
 	SELECT 14, '0A000', pg_catalog.format('its policy %I reads the table itself', y.polname), NULL
-	FROM pg_catalog.pg_policy y
-		JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND d.objid = y.oid
-			AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = $1 AND d.refobjsubid = 0 AND d.deptype = 'n'
-	WHERE y.polrelid = $1
+	FROM t JOIN pg_catalog.pg_policy y ON y.polrelid = t.oid
+	-- columns of the row are named without the schema
+	WHERE pg_catalog.strpos(pg_catalog.concat(pg_catalog.pg_get_expr(y.polqual, y.polrelid), pg_catalog.pg_get_expr(y.polwithcheck, y.polrelid)), t.name) > 0
 	UNION ALL
 	SELECT 15, '0A000', pg_catalog.format('foreign key %I of %s references it without column %I', r.conname, r.name, $2),
 		'A key of a partitioned table contains the column that it is partitioned by: drop the foreign key, or reference that column, too.'
