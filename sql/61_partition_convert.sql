@@ -518,3 +518,28 @@ END;
 REVOKE ALL ON FUNCTION rowkeeper._partition_convert_locks(oid) FROM PUBLIC;
 COMMENT ON FUNCTION rowkeeper._partition_convert_locks(oid) IS
 'Relations that are locked while a table becomes partitioned, and how.';
+
+-- A conversion that nobody goes on with, and the CHECK of one in a restored
+-- dump: it refuses rows that come after its bound.
+CREATE VIEW rowkeeper._partition_convert_findings AS
+SELECT 'conversion'::text AS check_name, CASE WHEN v.relation IS NULL THEN 'error' ELSE 'warning' END AS level,
+	n.nspname AS schema, x.name AS object,
+	CASE WHEN v.relation IS NULL THEN 'constraint rowkeeper_convert is left of a conversion that nobody goes on with: it refuses rows'
+		WHEN v.swapped THEN 'its conversion was interrupted: it is partitioned, but foreign keys are not validated or partitions not made yet'
+		ELSE pg_catalog.format('its conversion was interrupted: rows from %s on are refused until it is done', v.bound) END AS detail,
+	CASE WHEN v.relation IS NULL THEN pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT rowkeeper_convert', x.name)
+		ELSE pg_catalog.format('CALL rowkeeper.partition_convert(%L)', x.name) END AS remedy
+FROM pg_catalog.pg_class c
+	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	CROSS JOIN LATERAL (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)) x (name)
+	LEFT JOIN rowkeeper._partition_conversions v ON v.relation = c.oid
+WHERE c.relkind IN ('r', 'p')
+	AND (v.relation IS NOT NULL OR EXISTS (SELECT FROM pg_catalog.pg_constraint k
+		WHERE k.conrelid = c.oid AND k.contype = 'c' AND k.conname = 'rowkeeper_convert'))
+	-- the session that is at it
+	AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l
+		WHERE l.locktype = 'object' AND l.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND l.objid = c.oid AND l.objsubid = 1
+			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
+	AND (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE'));
+REVOKE ALL ON rowkeeper._partition_convert_findings FROM PUBLIC;
+COMMENT ON VIEW rowkeeper._partition_convert_findings IS 'Conversions that were interrupted; for doctor().';

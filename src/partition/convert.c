@@ -34,6 +34,7 @@
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -340,14 +341,18 @@ rk_partition_convert_now(FunctionCallInfo fcinfo, Oid relid)
 
 /* ---- in steps ---- */
 
-/* One call for a table, whichever session it is of. */
-static bool
+/* One call for a table, whichever session it is of. The lock stays from commit to commit. */
+static void
 lock_conversion(Oid relid)
 {
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, relid, 1);
-	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("another session converts %s", rk_relation_name(relid)),
+				 errhint("rowkeeper.progress shows how far it is.")));
 }
 
 static void
@@ -369,6 +374,8 @@ typedef struct Call
 	const RkLockRequest *locks;
 	bool		insist;
 	bool		more;			/* attempts, or commands, are to come */
+	int			attempts;		/* at the swap */
+	TimestampTz locked_at;		/* the swap has its locks since */
 	ErrorData  *failure;		/* of a lock */
 	char	   *command;		/* for the top level */
 } Call;
@@ -608,12 +615,19 @@ make_index(Call *call)
 
 /* ---- step 4 ---- */
 
+/*
+ * The commit waits for no disk or standby while others wait for it: what comes
+ * after it does. Should it be lost in a crash, so is all that was written since.
+ */
 static void
 swap_under_locks(void *arg)
 {
 	Call	   *call = arg;
 	Oid			root;
 
+	call->locked_at = GetCurrentTimestamp();
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
 	rk_convert_check(call->relid, call->conversion->key, call->caller);
 	note_foreign_keys(call->relid);
 	root = rk_convert_swap(NULL, call->conversion);
@@ -636,10 +650,24 @@ swap(Call *call)
 				 errmsg("%s was altered while it was converted", rk_relation_name(call->relid)),
 				 errhint("CALL rowkeeper.partition_convert(%s) again.",
 						 quote_literal_cstr(rk_relation_name(call->relid)))));
+	call->attempts++;
 	/* what is read under the locks is in the caches then */
 	rk_convert_check(call->relid, call->conversion->key, call->caller);
 	rk_convert_warm_up(call->conversion);
 	(void) rk_partition_try(rk_convert_locks(call->conversion), swap_under_locks, call, call->insist, &call->failure);
+}
+
+/* For how long nobody could use the table: for who measures. */
+static void
+say_how_long(const Call *call)
+{
+	long		seconds;
+	int			microseconds;
+
+	TimestampDifference(call->locked_at, GetCurrentTimestamp(), &seconds, &microseconds);
+	ereport(DEBUG1,
+			(errmsg_internal("the table was locked for %.1f ms, after %d attempts",
+							 seconds * 1000.0 + microseconds / 1000.0, call->attempts)));
 }
 
 /* The partitioned table has the table's name. */
@@ -654,6 +682,7 @@ go_on_with_root(Call *call)
 	call->relid = (Oid) strtoul(root, NULL, 10);
 	call->conversion->relid = call->relid;
 	call->conversion->swapped = true;
+	lock_conversion(call->relid);
 	rk_progress_begin("partition_convert", call->relid, STEPS, -1);
 	show_progress(call, 5);
 }
@@ -737,6 +766,7 @@ convert(Call *call)
 		commit_step(call, validate_check);
 		make_index(call);
 		insist_on_step(call, swap);
+		say_how_long(call);
 		commit_step(call, go_on_with_root);
 	}
 	finish_conversion(call);
@@ -767,10 +797,7 @@ rowkeeper_partition_convert(PG_FUNCTION_ARGS)
 	rk_check_owner(call.relid);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	call.context = AllocSetContextCreate(CurrentMemoryContext, "rowkeeper conversion", ALLOCSET_DEFAULT_SIZES);
-	if (!lock_conversion(call.relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("another session converts %s", rk_relation_name(call.relid))));
+	lock_conversion(locked);
 	if (rk_partition_is_plain(call.relid) || read_conversion(call.relid) != NULL)
 		convert(&call);
 	else
@@ -779,6 +806,8 @@ rowkeeper_partition_convert(PG_FUNCTION_ARGS)
 				 errhint("SELECT rowkeeper.partition(%s) changes how its partitions are maintained.",
 						 quote_literal_cstr(rk_relation_name(call.relid)))));
 	unlock_conversion(locked);
+	if (call.relid != locked)
+		unlock_conversion(call.relid);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -812,14 +841,9 @@ rk_partition_convert_give_up(FunctionCallInfo fcinfo, Oid relid)
 
 	if (conversion == NULL)
 		return false;
-	if (!conversion->swapped && !lock_conversion(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("another session converts %s", rk_relation_name(relid)),
-				 errhint("Cancel it before.")));
+	lock_conversion(relid);
 	undo(conversion);
-	if (!conversion->swapped)
-		unlock_conversion(relid);
+	unlock_conversion(relid);
 	if (fcinfo != NULL && !conversion->swapped)
 		rk_step(fcinfo, psprintf("-- %s is not converted", rk_relation_name(relid)));
 	return !conversion->swapped;

@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 
 #define LONGEST_RUN (USECS_PER_DAY) /* that is planned for */
@@ -95,24 +96,25 @@ find_problem(Oid relid, const char *key, Oid role, char **state, char **problem,
 static void
 check_stamps(Oid relid, const char *key)
 {
-	Oid			types[2] = {OIDOID, TEXTOID};
-	Datum		values[2];
-	bool		isnull;
+	static const char *const stamps[] = {"updated_at", "version", "created_at", "created_by", "updated_by"};
+	RkTriggerRow row;
+	Jsonb	   *options;
 
-	values[0] = ObjectIdGetDatum(relid);
-	values[1] = CStringGetTextDatum(key);
-	(void) rk_fetch(rk_extension_owner(),
-					"SELECT 1 FROM rowkeeper.features f, jsonb_each_text(f.options) o"
-					" WHERE f.target = $1 AND f.feature = 'stamp' AND o.value = $2"
-					" AND o.key IN ('updated_at', 'version', 'created_at', 'created_by', 'updated_by')",
-					2, types, values, NULL, &isnull);
-	if (!isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot convert %s: its column %s is stamped, after the partition of a row is chosen",
-						rk_relation_name(relid), quote_identifier(key)),
-				 errhint("Leave that column to its default: SELECT rowkeeper.stamp(%s, created_at => '-').",
-						 quote_literal_cstr(rk_relation_name(relid)))));
+	if (!rk_trigger_read(relid, "~rowkeeper_stamp", "_stamp", &row) || row.arguments == NIL)
+		return;
+	options = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(linitial(row.arguments))));
+	for (int i = 0; i < lengthof(stamps); i++)
+	{
+		char	   *column = rk_option_text(options, stamps[i]);
+
+		if (column != NULL && strcmp(column, key) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot convert %s: its column %s is stamped, after the partition of a row is chosen",
+							rk_relation_name(relid), quote_identifier(key)),
+					 errhint("Leave that column to its default: SELECT rowkeeper.stamp(%s, %s => '-').",
+							 quote_literal_cstr(rk_relation_name(relid)), stamps[i])));
+	}
 }
 
 static void

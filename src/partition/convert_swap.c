@@ -177,6 +177,7 @@ void
 rk_convert_warm_up(const RkConversion *conversion)
 {
 	(void) read_statements(conversion);
+	rk_partition_dress_prepare(conversion->relid);
 }
 
 /* ---- the locks ---- */

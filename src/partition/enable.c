@@ -60,7 +60,7 @@ rk_partition_is_plain(Oid relid)
 							  quote_literal_cstr(rk_relation_name(root))));
 	if (get_rel_relkind(relid) != RELKIND_RELATION &&
 		get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
-		refuse_table(relid, "it is not a table", NULL);
+		refuse_table(relid, "it is not a partitioned table", NULL);
 	return get_rel_relkind(relid) == RELKIND_RELATION;
 }
 

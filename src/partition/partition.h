@@ -187,6 +187,7 @@ extern void rk_partition_attach(FunctionCallInfo fcinfo, const RkPartitionSet *s
 /* dress.c: what LIKE leaves out */
 extern Oid	rk_partition_model(const RkPartitionSet *set);
 extern char *rk_partition_storage(Oid parent, Oid model);
+extern void rk_partition_dress_prepare(Oid relid);
 extern void rk_partition_dress(Oid parent, Oid child, Oid owner);
 
 /* locks.c: one deadline over all locks of an attempt */

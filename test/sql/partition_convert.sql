@@ -110,6 +110,12 @@ FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid
 WHERE i.relnamespace = '"Odd ""schema"'::regnamespace ORDER BY t.relkind, t.oid, i.oid;
 SELECT count(*) FROM "A View";
 
+-- what a dump has of a conversion that was going on
+CREATE TABLE restored (id int CONSTRAINT rowkeeper_convert CHECK (id IS NOT NULL AND id < 10));
+SELECT check_name, level, object, detail, remedy FROM rowkeeper.doctor('partition_convert') WHERE level = 'error';
+CALL rowkeeper.partition_convert('restored', 'id', '10');
+SELECT count(*) FROM rowkeeper.doctor('partition_convert') WHERE level = 'error';
+
 -- it is begun once, and given up
 CREATE TABLE begun (id int PRIMARY KEY);
 BEGIN;

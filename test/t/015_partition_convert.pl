@@ -291,6 +291,8 @@ sql($node, "SELECT test.make('given_up', 1000)");
 	eval { $call->quit };
 	sql($node, "CALL rowkeeper.maintain()");
 	is_sql($node, "SELECT test.leftovers() <> ''", 't', 'maintenance lets it be');
+	is_sql($node, "SELECT check_name, level, object, remedy FROM rowkeeper.doctor() WHERE level <> 'info'",
+		"conversion|warning|public.given_up|CALL rowkeeper.partition_convert('public.given_up')", 'the doctor names it');
 	sql($node, "UPDATE rowkeeper._partition_conversions SET upper = extract(epoch FROM now() - '2000-01-01 00:00:00+00'::timestamptz + interval '30 minutes')::bigint * 1000000");
 	my ($code, $stdout, $stderr) = $node->psql('postgres', "CALL rowkeeper.partition_convert('given_up')");
 	like($stderr, qr/took longer than planned/, 'shortly before the bound it does not go on');
