@@ -145,6 +145,34 @@ BEGIN ATOMIC
 	-- columns of the row are named without the schema
 	WHERE pg_catalog.strpos(pg_catalog.concat(pg_catalog.pg_get_expr(y.polqual, y.polrelid), pg_catalog.pg_get_expr(y.polwithcheck, y.polrelid)), t.name) > 0
 	UNION ALL
+	-- what their owners need to make them anew
+	SELECT 14, '42501', pg_catalog.format('%I may not create tables in its schema', pg_catalog.pg_get_userbyid(t.relowner)),
+		pg_catalog.format('GRANT CREATE ON SCHEMA %s TO %I.', t.namespace::pg_catalog.regnamespace, pg_catalog.pg_get_userbyid(t.relowner))
+	FROM t WHERE NOT pg_catalog.has_schema_privilege(t.relowner, t.namespace, 'CREATE')
+	UNION ALL
+	SELECT 14, '42501', pg_catalog.format('%I, who owns view %s, may not create views in its schema', pg_catalog.pg_get_userbyid(v.relowner), v.name),
+		pg_catalog.format('GRANT CREATE ON SCHEMA %s TO %I.', c.relnamespace::pg_catalog.regnamespace, pg_catalog.pg_get_userbyid(v.relowner))
+	FROM views v JOIN pg_catalog.pg_class c ON c.oid = v.oid
+	WHERE v.is_view AND NOT pg_catalog.has_schema_privilege(v.relowner, c.relnamespace, 'CREATE')
+	UNION ALL
+	SELECT 14, '42501', pg_catalog.format('%I, who owns function %s, may not create functions in its schema', pg_catalog.pg_get_userbyid(f.proowner), f.oid::pg_catalog.regprocedure),
+		pg_catalog.format('GRANT CREATE ON SCHEMA %s TO %I.', p.pronamespace::pg_catalog.regnamespace, pg_catalog.pg_get_userbyid(f.proowner))
+	FROM functions f JOIN pg_catalog.pg_proc p ON p.oid = f.oid
+	WHERE NOT pg_catalog.has_schema_privilege(f.proowner, p.pronamespace, 'CREATE')
+	UNION ALL
+	SELECT 14, '42501', pg_catalog.format('%I may not reference %s, as foreign key %I does', pg_catalog.pg_get_userbyid(t.relowner), k.confrelid::pg_catalog.regclass, k.conname),
+		pg_catalog.format('GRANT REFERENCES ON %s TO %I.', k.confrelid::pg_catalog.regclass, pg_catalog.pg_get_userbyid(t.relowner))
+	FROM t JOIN pg_catalog.pg_constraint k ON k.conrelid = t.oid AND k.contype = 'f'
+	WHERE NOT pg_catalog.has_table_privilege(t.relowner, k.confrelid, 'REFERENCES')
+		AND EXISTS (SELECT FROM pg_catalog.unnest(k.confkey) a (attnum)
+			WHERE NOT pg_catalog.has_column_privilege(t.relowner, k.confrelid, a.attnum, 'REFERENCES'))
+	UNION ALL
+	SELECT 14, '42501', pg_catalog.format('%I may not execute %s, as trigger %I does', pg_catalog.pg_get_userbyid(t.relowner), g.tgfoid::pg_catalog.regprocedure, g.tgname),
+		pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %I.', g.tgfoid::pg_catalog.regprocedure, pg_catalog.pg_get_userbyid(t.relowner))
+	FROM t JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid AND NOT g.tgisinternal
+		JOIN pg_catalog.pg_proc f ON f.oid = g.tgfoid JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
+	WHERE n.nspname <> 'rowkeeper' AND NOT pg_catalog.has_function_privilege(t.relowner, g.tgfoid, 'EXECUTE')
+	UNION ALL
 	SELECT 15, '0A000', pg_catalog.format('foreign key %I of %s references it without column %I', r.conname, r.name, $2),
 		'A key of a partitioned table contains the column that it is partitioned by: drop the foreign key, or reference that column, too.'
 	FROM referencing r WHERE NOT r.has_key

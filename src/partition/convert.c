@@ -257,6 +257,20 @@ check_not_converting(Oid relid)
 						 quote_literal_cstr(rk_relation_name(relid)), quote_literal_cstr(rk_relation_name(relid)))));
 }
 
+/* The name that the table is to have. */
+static void
+check_name(const RkConversion *conversion)
+{
+	char	   *name = rk_convert_wide_name(conversion);
+
+	if (OidIsValid(get_relname_relid(name, get_rel_namespace(conversion->relid))))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("cannot convert %s: relation \"%s\" already exists, and the first partition is to have that name",
+						rk_relation_name(conversion->relid), name),
+				 errhint("Rename it.")));
+}
+
 static void
 run_and_show(FunctionCallInfo fcinfo, Oid role, const char *sql)
 {
@@ -323,6 +337,7 @@ rk_partition_convert_now(FunctionCallInfo fcinfo, Oid relid)
 	rk_convert_check(relid, set->key->name, caller);
 	rk_partition_check_referencing(set);
 	conversion = rk_convert_plan(set, true);
+	check_name(conversion);
 	drop_old_check(conversion);
 	run_and_show(fcinfo, conversion->owner, rk_convert_check_sql(conversion, true));
 	make_index_now(fcinfo, conversion);
@@ -495,7 +510,9 @@ begin_conversion(Call *call)
 	set = rk_partition_merge_options(call->fcinfo, call->relid, column, NULL);
 	rk_convert_check(call->relid, set->key->name, call->caller);
 	rk_partition_check_referencing(set);
-	call->conversion = rk_convert_plan(set, false);
+	if (call->conversion == NULL)	/* it may read all rows */
+		call->conversion = rk_convert_plan(set, false);
+	check_name(call->conversion);
 	(void) rk_partition_try(locks, add_check, call, call->insist, &call->failure);
 }
 

@@ -141,6 +141,12 @@ rk_convert_check(Oid relid, const char *key, Oid role)
 	char	   *problem;
 	char	   *hint;
 
+	if (get_attnum(relid, key) <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("cannot convert %s: its column %s is gone", rk_relation_name(relid), quote_identifier(key)),
+				 errhint("SELECT rowkeeper.partition_off(%s) gives the conversion up.",
+						 quote_literal_cstr(rk_relation_name(relid)))));
 	check_citus(relid);
 	if (find_problem(relid, key, role, &state, &problem, &hint))
 		ereport(ERROR,

@@ -89,8 +89,8 @@ rk_convert_index_sql(const RkConversion *conversion, bool concurrently)
  * The table's name as a partition: <table>_before_p20260101. Where that is too
  * long the table's part is cut, and a hash keeps it apart from others.
  */
-static char *
-wide_name(const RkConversion *conversion)
+char *
+rk_convert_wide_name(const RkConversion *conversion)
 {
 	RkPartitionSet *set = rk_convert_set(conversion);
 	char	   *table = get_rel_name(conversion->relid);
@@ -117,7 +117,7 @@ query_statements(const RkConversion *conversion)
 	RkIdentity	saved;
 
 	namestrcpy(&key, conversion->key);
-	namestrcpy(&wide, wide_name(conversion));
+	namestrcpy(&wide, rk_convert_wide_name(conversion));
 	values[0] = ObjectIdGetDatum(conversion->relid);
 	values[1] = NameGetDatum(&key);
 	values[2] = NameGetDatum(&wide);
@@ -248,6 +248,8 @@ rk_convert_swap(FunctionCallInfo fcinfo, const RkConversion *conversion)
 		if (fcinfo != NULL)
 			rk_step(fcinfo, statement->sql);
 	}
+	if (!OidIsValid(root))
+		elog(ERROR, "there are no statements to convert a table");
 	rk_tell_replaced(conversion->relid, root);
 	return root;
 }

@@ -272,6 +272,7 @@ extern RkConversion *rk_convert_plan(const RkPartitionSet *set, bool now);
 extern bool rk_convert_is_late(const RkConversion *conversion);
 
 /* convert_swap.c: the table as a partition of a new one in its name */
+extern char *rk_convert_wide_name(const RkConversion *conversion);
 extern char *rk_convert_check_sql(const RkConversion *conversion, bool valid);
 extern char *rk_convert_index_sql(const RkConversion *conversion, bool concurrently);
 extern void rk_convert_run(Oid role, bool quiet, const char *sql);

@@ -179,6 +179,30 @@ DROP TABLE of_other;
 
 ALTER TABLE t DROP CONSTRAINT pair;
 
+-- what he may not do
+REVOKE CREATE ON SCHEMA convert_refused FROM convert_owner;
+SET ROLE convert_owner;
+SELECT rowkeeper.partition('t', 'k', '10');
+RESET ROLE;
+GRANT CREATE ON SCHEMA convert_refused TO convert_owner;
+CREATE TABLE others (id int PRIMARY KEY);
+ALTER TABLE t ADD COLUMN other int CONSTRAINT to_others REFERENCES others;
+SET ROLE convert_owner;
+SELECT rowkeeper.partition('t', 'k', '10');
+RESET ROLE;
+ALTER TABLE t DROP COLUMN other;
+REVOKE EXECUTE ON FUNCTION told() FROM PUBLIC;
+CREATE TRIGGER tells AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION told();
+SET ROLE convert_owner;
+SELECT rowkeeper.partition('t', 'k', '10');
+RESET ROLE;
+DROP TRIGGER tells ON t;
+
+-- names
+CREATE TABLE t_before_p50 ();
+CALL ways('t');
+DROP TABLE t_before_p50;
+
 -- rows
 ALTER TABLE t ALTER k DROP NOT NULL;
 INSERT INTO t VALUES (0, NULL);
