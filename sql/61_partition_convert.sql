@@ -232,14 +232,18 @@ BEGIN ATOMIC
 		AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
 			WHERE f.oid = g.tgfoid AND n.nspname = 'rowkeeper')
 	UNION ALL
-	SELECT 27, '0A000', pg_catalog.format('publication %I names it', p.pubname),
-		pg_catalog.format('Take it out and have subscribers refresh: ALTER PUBLICATION %I DROP TABLE %s; or publish all tables, with publish_via_partition_root.', p.pubname, t.name)
-	FROM t JOIN pg_catalog.pg_publication_rel r ON r.prrelid = t.oid JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
-	UNION ALL
-	SELECT 28, '0A000', pg_catalog.format('publication %I contains it without publish_via_partition_root', p.pubname),
+	SELECT 27, '0A000', pg_catalog.format('publication %I contains it without publish_via_partition_root', p.pubname),
 		pg_catalog.format('ALTER PUBLICATION %I SET (publish_via_partition_root = true).', p.pubname)
 	FROM pg_catalog.pg_publication p
-	WHERE NOT p.pubviaroot AND (p.puballtables OR EXISTS (SELECT FROM t JOIN pg_catalog.pg_publication_namespace s ON s.pnnspid = t.namespace AND s.pnpubid = p.oid))
+	WHERE NOT p.pubviaroot AND (p.puballtables
+		OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = $1)
+		OR EXISTS (SELECT FROM t JOIN pg_catalog.pg_publication_namespace s ON s.pnnspid = t.namespace AND s.pnpubid = p.oid))
+	UNION ALL
+	SELECT 28, '42501', pg_catalog.format('publication %I names it, which belongs to %I', p.pubname, pg_catalog.pg_get_userbyid(p.pubowner)),
+		pg_catalog.format('The publication is altered: its owner has to be a member of %I, and who calls a member of %I.',
+			pg_catalog.pg_get_userbyid(t.relowner), pg_catalog.pg_get_userbyid(p.pubowner))
+	FROM t JOIN pg_catalog.pg_publication_rel r ON r.prrelid = t.oid JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
+	WHERE NOT (pg_catalog.pg_has_role($3, p.pubowner, 'USAGE') AND pg_catalog.pg_has_role(p.pubowner, t.relowner, 'USAGE'))
 	UNION ALL
 	SELECT 29, '0A000', 'it is a table of a subscription, whose publisher does not know partitions', NULL
 	FROM pg_catalog.pg_subscription_rel r WHERE r.srrelid = $1
@@ -487,6 +491,15 @@ BEGIN ATOMIC
 	SELECT 60, 0, t.owner, true, pg_catalog.format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (MINVALUE) TO (%s)', t.name, t.wide, $4) FROM t
 	UNION ALL
 	SELECT 61, 0, t.owner, true, pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT rowkeeper_convert', t.wide) FROM t
+	UNION ALL
+	SELECT 62, p.oid::bigint * 10, p.pubowner, false, pg_catalog.format('ALTER PUBLICATION %I DROP TABLE %s', p.pubname, t.wide)
+	FROM t JOIN pg_catalog.pg_publication_rel r ON r.prrelid = t.oid JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
+	UNION ALL
+	SELECT 62, p.oid::bigint * 10 + 1, p.pubowner, false, pg_catalog.format('ALTER PUBLICATION %I ADD TABLE %s%s%s', p.pubname, t.name,
+		(SELECT ' (' || pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) || ')'
+		FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.oid AND a.attnum = ANY (r.prattrs::int2[])),
+		' WHERE (' || pg_catalog.pg_get_expr(r.prqual, r.prrelid) || ')')
+	FROM t JOIN pg_catalog.pg_publication_rel r ON r.prrelid = t.oid JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
 	-- and who refers to it; valid keys are validated afterwards
 	UNION ALL
 	SELECT 70, r.oid::bigint * 10, r.relowner, false, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s%s', r.name, r.conname, r.definition,

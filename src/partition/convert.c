@@ -545,9 +545,9 @@ resume_conversion(Call *call)
 	call->conversion = read_conversion(call->relid);
 	if (call->conversion == NULL)
 		return;
-	check_same(call);
 	if (!call->conversion->swapped)
 		rk_convert_check(call->relid, call->conversion->key, call->caller);
+	check_same(call);
 }
 
 /* Rows would be refused soon. */

@@ -297,7 +297,10 @@ has_index(Oid relid, const char *key)
 	return !isnull;
 }
 
-/* Whether rows are about to reach the bound, past which the CHECK refuses them. */
+/*
+ * Whether rows are about to reach the bound, past which the CHECK refuses them;
+ * also where that can no longer be told.
+ */
 bool
 rk_convert_is_late(const RkConversion *conversion)
 {
@@ -306,6 +309,8 @@ rk_convert_is_late(const RkConversion *conversion)
 
 	if (conversion->swapped || conversion->upper == RK_NO_END)
 		return false;
+	if (get_attnum(conversion->relid, conversion->key) <= 0)
+		return true;
 	set = rk_convert_set(conversion);
 	if (rk_key_is_time(set->key))
 		return rk_grid_now(&set->grid) + MARGIN >= conversion->upper;

@@ -158,6 +158,18 @@ COMMIT;
 SELECT conname, convalidated FROM pg_constraint WHERE conrelid = 'smaller'::regclass AND conparentid = 0;
 SELECT count(*) FROM of_small;
 
+-- publications
+CREATE TABLE published (id int PRIMARY KEY, v text, "V" text);
+SET client_min_messages = error;
+CREATE PUBLICATION convert_named FOR TABLE published (id, "V") WHERE (id > 5 AND "V" <> 'x') WITH (publish_via_partition_root, publish = 'insert');
+CREATE PUBLICATION convert_all FOR ALL TABLES WITH (publish_via_partition_root);
+RESET client_min_messages;
+SELECT pubname, tablename, attnames, rowfilter FROM pg_publication_tables WHERE tablename ~ '^published' ORDER BY 1, 2;
+CALL rowkeeper.partition_convert('published', 'id', '10', ahead => '5');
+SELECT pubname, tablename, attnames, rowfilter FROM pg_publication_tables WHERE tablename ~ '^published' ORDER BY 1, 2;
+SELECT prrelid::regclass FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE pubname = 'convert_named';
+DROP PUBLICATION convert_named, convert_all;
+
 -- replica identity, and a sequence that was restarted but not used
 CREATE TABLE identified (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at int NOT NULL);
 ALTER TABLE identified REPLICA IDENTITY USING INDEX identified_pkey;

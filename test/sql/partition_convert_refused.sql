@@ -178,6 +178,13 @@ RESET ROLE;
 DROP TABLE of_other;
 
 ALTER TABLE t DROP CONSTRAINT pair;
+SET client_min_messages = error;
+CREATE PUBLICATION named FOR TABLE t WITH (publish_via_partition_root);
+RESET client_min_messages;
+SET ROLE convert_owner;
+SELECT rowkeeper.partition('t', 'k', '10');
+RESET ROLE;
+DROP PUBLICATION named;
 
 -- what he may not do
 REVOKE CREATE ON SCHEMA convert_refused FROM convert_owner;

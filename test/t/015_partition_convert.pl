@@ -14,7 +14,7 @@ use Time::HiRes qw(sleep time);
 
 use constant ROWS => 100000;
 
-my $node = new_server('partition_convert', conf => "max_worker_processes = 16\n");
+my $node = new_server('partition_convert', allows_streaming => 'logical', conf => "max_worker_processes = 16\n");
 my $seed = 0;
 
 sql($node, <<'SQL');
@@ -306,6 +306,60 @@ sql($node, "SELECT test.make('given_up', 1000)");
 sql($node, "BEGIN; SELECT rowkeeper.later('CALL rowkeeper.partition_convert(''given_up'', ''created_at'', ''1 month'')'); COMMIT");
 $node->poll_query_until('postgres', "SELECT state IN ('done', 'failed') FROM rowkeeper.jobs ORDER BY id DESC LIMIT 1");
 is_sql($node, "SELECT state, error, test.is_partitioned('given_up') FROM rowkeeper.jobs", 'done||t', 'it can be queued in a migration');
+
+# ---- what others altered meanwhile ----
+
+sql($node, "SELECT test.make('altered', 1000)");
+{
+	my $call = convert_until('altered', 4);
+
+	sql($node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'; DELETE FROM test.stops");
+	eval { $call->quit };
+	sql($node, "ALTER TABLE altered ADD COLUMN later int DEFAULT 7, DROP COLUMN v; CREATE INDEX altered_later ON altered (later);
+		CREATE VIEW seen_later AS SELECT later FROM altered; CREATE TABLE to_altered (id int PRIMARY KEY);
+		ALTER TABLE altered ADD COLUMN ref int REFERENCES to_altered; GRANT SELECT ON altered TO PUBLIC");
+	sql($node, "CALL rowkeeper.partition_convert('altered')");
+	is_sql($node, "SELECT count(*), sum(later), (SELECT count(*) FROM seen_later), test.leftovers(),
+			(SELECT count(*) FROM pg_constraint WHERE conrelid = 'altered'::regclass AND contype = 'f'),
+			(SELECT relacl::text ~ '=r/' FROM pg_class WHERE oid = 'altered'::regclass),
+			(SELECT relkind FROM pg_class WHERE oid = 'altered_later'::regclass) FROM altered", '1000|7000|1000||1|t|I',
+		'what was altered while it was converted is there');
+	sql($node, "SELECT test.make('altered_more', 1000)");
+	$call = convert_until('altered_more', 4);
+	sql($node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'; DELETE FROM test.stops");
+	eval { $call->quit };
+	sql($node, "CREATE MATERIALIZED VIEW mv AS SELECT id FROM altered_more");
+	my ($code, $stdout, $stderr) = $node->psql('postgres', "CALL rowkeeper.partition_convert('altered_more')");
+	like($stderr, qr/materialized view public\.mv reads it/, 'what cannot follow is refused then, too');
+	sql($node, "DROP MATERIALIZED VIEW mv; ALTER TABLE altered_more RENAME created_at TO made_at");
+	($code, $stdout, $stderr) = $node->psql('postgres', "CALL rowkeeper.partition_convert('altered_more')");
+	like($stderr, qr/its column created_at is gone/, 'and a key that is gone');
+	sql($node, "SELECT rowkeeper.partition_off('altered_more')");
+	is_sql($node, "SELECT test.leftovers(), count(*) FROM altered_more", '|1000', 'it can be given up');
+}
+
+# ---- logical replication goes on ----
+
+{
+	my $subscriber = new_server('partition_convert_subscriber', bare => 1, allows_streaming => 'logical');
+	my $count = "SELECT count(*), count(v), coalesce(max(v), '') FROM replicated";
+
+	sql($node, "SELECT test.make('replicated', 1000);
+		CREATE PUBLICATION replicates FOR TABLE replicated WITH (publish_via_partition_root)");
+	sql($subscriber, "CREATE TABLE replicated (id bigint PRIMARY KEY, created_at timestamptz, v text);
+		CREATE SUBSCRIPTION replicates CONNECTION \$\$" . $node->connstr('postgres') . "\$\$ PUBLICATION replicates");
+	$subscriber->wait_for_subscription_sync($node, 'replicates');
+	is(sql($subscriber, $count), sql($node, $count), 'a subscriber has the rows');
+	sql($node, "INSERT INTO replicated (v) VALUES ('x1')");
+	sql($node, "CALL rowkeeper.partition_convert('replicated', 'created_at', '1 month')");
+	sql($node, "INSERT INTO replicated (v) VALUES ('x2'); UPDATE replicated SET v = 'x3' WHERE id = 5;
+		DELETE FROM replicated WHERE id = 6; INSERT INTO replicated (created_at, v) VALUES (now() + interval '2 months', 'x4')");
+	$node->wait_for_catchup('replicates');
+	is(sql($subscriber, $count), sql($node, $count), 'and what is written after the swap');
+	is_sql($subscriber, "SELECT string_agg(v, ' ' ORDER BY v) FROM replicated WHERE v ~ 'x'", 'x1 x2 x3 x4', 'row by row');
+	sql($subscriber, 'DROP SUBSCRIPTION replicates');
+	$subscriber->stop;
+}
 
 # ---- a dump of what was converted ----
 
