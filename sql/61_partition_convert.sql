@@ -33,6 +33,18 @@ REVOKE ALL ON FUNCTION rowkeeper._partition_convert_index(oid) FROM PUBLIC;
 COMMENT ON FUNCTION rowkeeper._partition_convert_index(oid) IS
 'The index with the partition key that becomes the primary key of a table in conversion.';
 
+-- What an index includes besides its key; "except" is in the key from now on.
+CREATE FUNCTION rowkeeper._partition_convert_included(index oid, "except" smallint) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN (SELECT ' INCLUDE (' || pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY x.position) || ')'
+	FROM pg_catalog.pg_index i
+		CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY x (attnum, position)
+		JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = x.attnum
+	WHERE i.indexrelid = $1 AND x.position > i.indnkeyatts AND x.attnum <> $2);
+REVOKE ALL ON FUNCTION rowkeeper._partition_convert_included(oid, smallint) FROM PUBLIC;
+COMMENT ON FUNCTION rowkeeper._partition_convert_included(oid, smallint) IS
+'The INCLUDE clause of an index, but for one column.';
+
 -- Why a table cannot be converted; no row: it can. role: who asks.
 CREATE FUNCTION rowkeeper._partition_convert_problems(target oid, key name, role oid)
 	RETURNS TABLE (rank integer, state text, problem text, hint text)
@@ -183,6 +195,11 @@ BEGIN ATOMIC
 	SELECT 17, '0A000', pg_catalog.format('foreign key %I of the partitioned table %s references it', r.conname, r.name), NULL
 	FROM referencing r WHERE r.relkind = 'p' OR r.relispartition
 	UNION ALL
+	-- the server fails to attach a table that has one
+	SELECT 17, '0A000', pg_catalog.format('its foreign key %I references the partitioned table %s', k.conname, k.confrelid::pg_catalog.regclass), NULL
+	FROM constraints k JOIN pg_catalog.pg_class c ON c.oid = k.confrelid AND (c.relkind = 'p' OR c.relispartition)
+	WHERE k.contype = 'f'
+	UNION ALL
 	SELECT 18, '42501', pg_catalog.format('foreign key %I of %s references it, which belongs to %I', r.conname, r.name, pg_catalog.pg_get_userbyid(r.relowner)),
 		pg_catalog.format('The foreign key is made anew: let a member of %I do it.', pg_catalog.pg_get_userbyid(r.relowner))
 	FROM referencing r WHERE NOT pg_catalog.pg_has_role($3, r.relowner, 'USAGE')
@@ -315,12 +332,13 @@ BEGIN ATOMIC
 		SELECT k.oid, k.conname, k.conindid, rowkeeper._partition_convert_index(t.oid) AS index,
 			(SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY x.position)
 			FROM pg_catalog.unnest(k.conkey || t.key) WITH ORDINALITY x (attnum, position)
-				JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = x.attnum) AS columns
+				JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = x.attnum) AS columns,
+			rowkeeper._partition_convert_included(k.conindid, t.key) AS included
 		FROM t JOIN pg_catalog.pg_constraint k ON k.conrelid = t.oid AND k.contype = 'p' AND NOT t.key = ANY (k.conkey)
 	), indexes AS (
 		SELECT i.indexrelid, coalesce(n.oid, i.indexrelid)::bigint AS made, i.indisreplident, c.relname, pg_catalog.format('%I.%I', t.nspname, c.relname) AS name, c.reltablespace,
 			r.oid IS NOT NULL AS is_replaced, k.oid AS constraint_oid, coalesce(r.conname, k.conname) AS constraint_name,
-			CASE WHEN r.oid IS NOT NULL THEN pg_catalog.format('PRIMARY KEY (%s)', r.columns)
+			CASE WHEN r.oid IS NOT NULL THEN pg_catalog.format('PRIMARY KEY (%s)%s', r.columns, r.included)
 				ELSE pg_catalog.pg_get_constraintdef(k.oid) END AS constraint_definition,
 			pg_catalog.pg_get_indexdef(i.indexrelid) AS definition,
 			-- the old name with the table's new name in it, where that is one

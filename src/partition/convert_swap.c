@@ -67,10 +67,11 @@ char *
 rk_convert_index_sql(const RkConversion *conversion, bool concurrently)
 {
 	char	   *rest = text_about(conversion->relid, conversion->key,
-								  "SELECT format('%I ON %I.%I (%s)%s%s', rowkeeper._partition_convert_index(c.oid), n.nspname, c.relname,"
+								  "SELECT format('%I ON %I.%I (%s)%s%s%s', rowkeeper._partition_convert_index(c.oid), n.nspname, c.relname,"
 								  "  (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY x.position)"
 								  "   FROM unnest(k.conkey || p.attnum) WITH ORDINALITY x (attnum, position)"
 								  "   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = x.attnum),"
+								  "  rowkeeper._partition_convert_included(k.conindid, p.attnum),"
 								  "  (SELECT ' WITH (' || string_agg(o.option, ', ') || ')' FROM unnest(i.reloptions) o (option)),"
 								  "  (SELECT ' TABLESPACE ' || quote_ident(s.spcname) FROM pg_tablespace s WHERE s.oid = i.reltablespace))"
 								  " FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid"

@@ -84,6 +84,16 @@ CREATE TABLE uuids (u uuid PRIMARY KEY);
 INSERT INTO uuids VALUES ('018f0000-0000-7000-8000-000000000001');
 CALL rowkeeper.partition_convert('uuids', 'u', '1 month');
 SELECT rows FROM pg_temp.converted('uuids');
+CREATE DOMAIN of_int AS int CHECK (VALUE > 0);
+CREATE TABLE domains (k of_int, id int, v text, PRIMARY KEY (id) INCLUDE (k, v));
+INSERT INTO domains VALUES (1, 1);
+CALL rowkeeper.partition_convert('domains', 'k', '10');
+SELECT * FROM pg_temp.converted('domains');
+SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'domains'::regclass AND contype = 'p';
+CREATE UNLOGGED TABLE unlogged (k int PRIMARY KEY, n int GENERATED ALWAYS AS IDENTITY);
+INSERT INTO unlogged VALUES (1);
+CALL rowkeeper.partition_convert('unlogged', 'k', '10', ahead => '5');
+SELECT relname, relpersistence FROM pg_class WHERE relnamespace = 'partition_convert'::regnamespace AND relname ~ '^unlogged' AND relkind IN ('r', 'p') ORDER BY 1;
 -- a key without an index, a table without any, a column that was dropped
 CREATE TABLE bare (gone int, id int, v text);
 ALTER TABLE bare DROP COLUMN gone;

@@ -130,6 +130,11 @@ CREATE TABLE identified (id int GENERATED ALWAYS AS IDENTITY, k int);
 CREATE TABLE also (id int DEFAULT nextval('identified_id_seq'));
 CALL ways('identified');
 
+CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY RANGE (id);
+CREATE TABLE to_parted (k int, p int CONSTRAINT to_parted REFERENCES parted);
+CALL ways('to_parted');
+DROP TABLE to_parted, parted;
+
 -- publications
 SET client_min_messages = error;
 CREATE PUBLICATION named FOR TABLE t;

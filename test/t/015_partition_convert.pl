@@ -338,6 +338,18 @@ sql($node, "SELECT test.make('altered', 1000)");
 	is_sql($node, "SELECT test.leftovers(), count(*) FROM altered_more", '|1000', 'it can be given up');
 }
 
+# ---- no row is read while others wait ----
+
+sql($node, "SELECT test.make('unread', 1000)");
+{
+	my ($code, $stdout, $stderr) = $node->psql('postgres',
+		"SET client_min_messages = debug1; CALL rowkeeper.partition_convert('unread', 'created_at', '1 month')");
+
+	like($stderr, qr/partition constraint for table "unread_before_p\d+" is implied by existing constraints/, 'the CHECK spares the scan');
+	unlike($stderr, qr/verifying table "unread_before/, 'also that of the primary key');
+	like($stderr, qr/the table was locked for [0-9.]+ ms, after 1 attempts/, 'who measures is told for how long it was locked');
+}
+
 # ---- logical replication goes on ----
 
 {
