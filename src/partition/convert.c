@@ -240,10 +240,10 @@ check_size(FunctionCallInfo fcinfo, Oid relid)
 			 errmsg("%s is not partitioned, and has more rows than rowkeeper.inline_rows to be converted in a transaction",
 					rk_relation_name(relid)),
 			 errdetail("It has about %.0f rows, and nobody could read or write it meanwhile.", rows),
-			 errhint("CALL rowkeeper.partition_convert(%s, %s, %s) converts it while it is in use; within a migration: SELECT rowkeeper.later('CALL …').",
+			 errhint("CALL rowkeeper.partition_convert(%s, %s, %s) converts it while it is in use; within a migration: SELECT rowkeeper.later('CALL ...').",
 					 quote_literal_cstr(rk_relation_name(relid)),
-					 PG_ARGISNULL(1) ? "…" : quote_literal_cstr(NameStr(*PG_GETARG_NAME(1))),
-					 PG_ARGISNULL(2) ? "…" : quote_literal_cstr(text_to_cstring(PG_GETARG_TEXT_PP(2))))));
+					 PG_ARGISNULL(1) ? "..." : quote_literal_cstr(NameStr(*PG_GETARG_NAME(1))),
+					 PG_ARGISNULL(2) ? "..." : quote_literal_cstr(text_to_cstring(PG_GETARG_TEXT_PP(2))))));
 }
 
 static void

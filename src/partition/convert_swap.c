@@ -13,6 +13,8 @@
  */
 #include "partition/partition.h"
 
+#include "access/table.h"
+#include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
@@ -20,8 +22,10 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 #define DRESSED_AT_STEP 50
+#define COMPARED_AT_STEP 60		/* ATTACH */
 
 typedef struct Statement
 {
@@ -223,6 +227,58 @@ rk_convert_run(Oid role, bool quiet, const char *sql)
 	rk_identity_restore(&saved);
 }
 
+/* Take an index out of a list that the server will find to be like another one. */
+static bool
+take_equal_index(List **candidates, Relation wanted, const AttrMap *map)
+{
+	ListCell   *lc;
+
+	foreach(lc, *candidates)
+	{
+		Relation	index = index_open(lfirst_oid(lc), NoLock);
+		bool		equal = CompareIndexInfo(BuildIndexInfo(index), BuildIndexInfo(wanted),
+											 index->rd_indcollation, wanted->rd_indcollation,
+											 index->rd_opfamily, wanted->rd_opfamily, (AttrMap *) map);
+
+		index_close(index, NoLock);
+		if (equal)
+		{
+			*candidates = foreach_delete_current(*candidates, lc);
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * ATTACH builds what indexes it does not find, while others wait. A definition
+ * that reads as another than it was would be such.
+ */
+static void
+check_indexes(Oid root, Oid partition)
+{
+	Relation	parent = table_open(root, NoLock);
+	Relation	child = table_open(partition, NoLock);
+	AttrMap    *map = rk_attrmap_by_name(RelationGetDescr(child), RelationGetDescr(parent));
+	List	   *candidates = RelationGetIndexList(child);
+	ListCell   *lc;
+
+	foreach(lc, RelationGetIndexList(parent))
+	{
+		Relation	index = index_open(lfirst_oid(lc), NoLock);
+
+		if (!take_equal_index(&candidates, index, map))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot convert %s: its index %s would have to be built anew",
+							rk_relation_name(root), quote_identifier(RelationGetRelationName(index))),
+					 errhint("Drop it before, and create it after.")));
+		index_close(index, NoLock);
+	}
+	table_close(child, NoLock);
+	table_close(parent, NoLock);
+}
+
 /*
  * The table becomes the first partition of a new one, whose OID is returned.
  * The caller has locked it and all that _partition_convert_locks() says, has
@@ -234,6 +290,7 @@ rk_convert_swap(FunctionCallInfo fcinfo, const RkConversion *conversion)
 	char	   *name = get_rel_name(conversion->relid);
 	Oid			schema = get_rel_namespace(conversion->relid);
 	Oid			root = InvalidOid;
+	bool		compared = false;
 	ListCell   *lc;
 
 	foreach(lc, read_statements(conversion))
@@ -244,6 +301,11 @@ rk_convert_swap(FunctionCallInfo fcinfo, const RkConversion *conversion)
 		{
 			root = get_relname_relid(name, schema);
 			rk_partition_dress(conversion->relid, root, conversion->owner);
+		}
+		if (statement->step >= COMPARED_AT_STEP && !compared)
+		{
+			check_indexes(root, conversion->relid);
+			compared = true;
 		}
 		rk_convert_run(statement->role, statement->quiet, statement->sql);
 		if (fcinfo != NULL)

@@ -158,6 +158,23 @@ COMMIT;
 SELECT conname, convalidated FROM pg_constraint WHERE conrelid = 'smaller'::regclass AND conparentid = 0;
 SELECT count(*) FROM of_small;
 
+-- indexes whose definitions read differently than they were written
+CREATE TYPE mood AS ENUM ('a', 'b');
+CREATE TABLE indexed (k int, v varchar(10), c char(3), d date, ts timestamptz, j jsonb, m mood, a text[], n numeric(8, 2), b bool);
+CREATE INDEX ON indexed (v) WHERE v IN ('a', 'b');
+CREATE INDEX ON indexed (c) WHERE c IN ('a', 'b') OR c IS NULL;
+CREATE INDEX ON indexed (m) WHERE m IN ('a', 'b');
+CREATE INDEX ON indexed (((j ->> 'x')::int), (j -> 'y' ->> 'z')) WHERE (j ->> 'x') ~ '^\d+$';
+CREATE INDEX ON indexed USING gin (j jsonb_path_ops);
+CREATE INDEX ON indexed (((ts AT TIME ZONE 'UTC')::date), extract(year FROM d)) WHERE ts > '2020-01-01 00:00+02';
+CREATE INDEX ON indexed (coalesce(v, 'x'), (CASE WHEN b THEN n ELSE 0 END), nullif(k, 3));
+CREATE INDEX ON indexed (lower(v) text_pattern_ops, upper(v) COLLATE "C" DESC NULLS LAST);
+CREATE INDEX ON indexed (k) WHERE b IS TRUE AND NOT (n BETWEEN 1 AND 2.5) AND v LIKE 'a%' AND a @> '{x}' AND row(k, n) > row(1, 2);
+CREATE INDEX ON indexed (k) WHERE v = ANY ('{a,b}') AND k = ANY (ARRAY[1, 2]);
+CALL rowkeeper.partition_convert('indexed', 'k', '100', ahead => '5');
+SELECT c.relname, count(*), count(i.inhparent) AS of_parent FROM pg_index x JOIN pg_class c ON c.oid = x.indrelid LEFT JOIN pg_inherits i ON i.inhrelid = x.indexrelid
+WHERE c.relname ~ '^indexed' AND c.relnamespace = 'convert_follows'::regnamespace GROUP BY 1 ORDER BY 1;
+
 -- publications
 CREATE TABLE published (id int PRIMARY KEY, v text, "V" text);
 SET client_min_messages = error;
