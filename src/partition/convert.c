@@ -874,18 +874,26 @@ undo_late(void *arg)
 	undo(arg);
 }
 
-/* A conversion whose rows are about to reach its bound; NULL: none. */
-static RkConversion *
-find_late(const RkMaintainRun *run)
+/* Tables that are on their way, and are not partitioned yet. */
+List *
+rk_partition_conversions(void)
 {
 	RkIdentity	saved;
 	List	   *relids;
-	ListCell   *lc;
 
 	rk_identity_assume(&saved, rk_extension_owner(), false);
 	relids = rk_fetch_oids("SELECT relation::oid FROM rowkeeper._partition_conversions WHERE NOT swapped ORDER BY 1");
 	rk_identity_restore(&saved);
-	foreach(lc, relids)
+	return relids;
+}
+
+/* A conversion whose rows are about to reach its bound; NULL: none. */
+static RkConversion *
+find_late(const RkMaintainRun *run)
+{
+	ListCell   *lc;
+
+	foreach(lc, rk_partition_conversions())
 	{
 		RkConversion *conversion;
 

@@ -437,6 +437,8 @@ rowkeeper_partition(PG_FUNCTION_ARGS)
 static bool
 disable_partitions(FunctionCallInfo fcinfo, Oid root)
 {
+	if (rk_partition_convert_give_up(fcinfo, root))
+		return true;
 	if (!rk_partition_options_forget(root))
 		return false;
 	rk_partition_intents_forget(root);
@@ -460,7 +462,7 @@ rowkeeper_partition_off(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 	target = PG_GETARG_OID(0);
 	rk_check_owner(target);
-	if (!rk_partition_convert_give_up(fcinfo, target) && !disable_partitions(fcinfo, target))
+	if (!disable_partitions(fcinfo, target))
 		ereport(NOTICE,
 				(errmsg("partitions of %s are not maintained", rk_relation_name(target))));
 	return (Datum) 0;
@@ -469,11 +471,11 @@ rowkeeper_partition_off(PG_FUNCTION_ARGS)
 static List *
 maintained_tables(void)
 {
-	List	   *tables = NIL;
+	List	   *tables = rk_partition_conversions();
 	ListCell   *lc;
 
 	foreach(lc, rk_partition_tables())
-		tables = lappend_oid(tables, ((RkPartitionTable *) lfirst(lc))->root);
+		tables = list_append_unique_oid(tables, ((RkPartitionTable *) lfirst(lc))->root);
 	return tables;
 }
 

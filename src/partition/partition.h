@@ -261,6 +261,7 @@ typedef struct RkConversion
 } RkConversion;
 
 extern void rk_partition_convert_now(FunctionCallInfo fcinfo, Oid relid);
+extern List *rk_partition_conversions(void);
 extern bool rk_partition_convert_give_up(FunctionCallInfo fcinfo, Oid relid);
 extern void rk_partition_convert_init(void);
 

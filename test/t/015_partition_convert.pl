@@ -334,7 +334,7 @@ sql($node, "SELECT test.make('altered', 1000)");
 	sql($node, "DROP MATERIALIZED VIEW mv; ALTER TABLE altered_more RENAME created_at TO made_at");
 	($code, $stdout, $stderr) = $node->psql('postgres', "CALL rowkeeper.partition_convert('altered_more')");
 	like($stderr, qr/its column created_at is gone/, 'and a key that is gone');
-	sql($node, "SELECT rowkeeper.partition_off('altered_more')");
+	sql($node, "SELECT rowkeeper.leave('altered_more')");
 	is_sql($node, "SELECT test.leftovers(), count(*) FROM altered_more", '|1000', 'it can be given up');
 }
 
