@@ -301,8 +301,8 @@ COMMENT ON FUNCTION rowkeeper._partition_convert_problems(oid, name, oid) IS
 -- The statements that make a table the first partition of a new one in its
 -- name, in their order; texts of the catalog as they are before the first of
 -- them. quiet: no feature hears of it. wide: the table's name then; bound:
--- where its rows end. What ALTER TABLE LIKE and the comparison of partitions
--- (_partition_differences()) do is not here: that comes before step 50.
+-- where its rows end. What the comparison of partitions finds
+-- (_partition_differences(): rights, policies) is not here: it comes before step 50.
 CREATE FUNCTION rowkeeper._partition_convert_statements(target oid, key name, wide name, bound text)
 	RETURNS TABLE (step integer, number bigint, role oid, quiet boolean, statement text)
 LANGUAGE sql STABLE PARALLEL UNSAFE

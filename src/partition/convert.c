@@ -1,9 +1,8 @@
 /*
  * convert.c
  *
- * A plain table becomes a partitioned one. partition() does it within its
- * transaction where the table is small; partition_convert() while the table is
- * in use, in steps, each a short transaction of its own:
+ * partition_convert(): a plain table becomes a partitioned one while it is in
+ * use, in steps, each a short transaction of its own:
  *
  *	1  whether it can be; where its rows end; a CHECK of that, not validated
  *	2  the CHECK is validated
@@ -13,371 +12,29 @@
  *	6  foreign keys that reference it are validated
  *	7  ANALYZE
  *
- * A row of rowkeeper._partition_conversions, written with the CHECK, says that
- * a table is on its way; how far it is, the catalog does. So whatever ends a
- * call, the next goes on. What nobody goes on with is given up by maintain()
- * before rows reach the bound, past which the CHECK would refuse them.
+ * Each looks at the catalog for what is done already. So whatever ends a call,
+ * the next goes on (convert_state.c).
  */
 #include "partition/partition.h"
 
-#include "access/table.h"
-#include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "storage/bufmgr.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
-#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/wait_event.h"
 
 #define STEPS 7
 #define FIRST_PAUSE_MS 40
 #define LONGEST_PAUSE_MS 2000
-#define ROWS_IN_PAGE 50			/* of a table that was never analyzed */
 
 PG_FUNCTION_INFO_V1(rowkeeper_partition_convert);
-
-/* ---- the registry ---- */
-
-static RkConversion *
-read_conversion(Oid relid)
-{
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(relid)};
-	MemoryContext caller = CurrentMemoryContext;
-	RkConversion *conversion = NULL;
-	RkIdentity	saved;
-
-	rk_identity_assume(&saved, rk_extension_owner(), false);
-	SPI_connect();
-	if (SPI_execute_with_args("SELECT key::text, options, upper, bound, swapped FROM rowkeeper._partition_conversions WHERE relation = $1",
-							  1, types, values, NULL, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the conversions");
-	if (SPI_processed > 0)
-	{
-		HeapTuple	row = SPI_tuptable->vals[0];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		MemoryContext old = MemoryContextSwitchTo(caller);
-		bool		isnull;
-
-		conversion = palloc0(sizeof(RkConversion));
-		conversion->relid = relid;
-		conversion->owner = rk_relation_owner(relid);
-		conversion->key = SPI_getvalue(row, desc, 1);
-		conversion->options = rk_partition_options_parse(DatumGetJsonbPCopy(SPI_getbinval(row, desc, 2, &isnull)));
-		conversion->upper = DatumGetInt64(SPI_getbinval(row, desc, 3, &isnull));
-		conversion->bound = SPI_getvalue(row, desc, 4);
-		conversion->swapped = DatumGetBool(SPI_getbinval(row, desc, 5, &isnull));
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	rk_identity_restore(&saved);
-	return conversion;
-}
-
-static void
-write_conversion(const RkConversion *conversion)
-{
-	Oid			types[5] = {OIDOID, TEXTOID, TEXTOID, INT8OID, TEXTOID};
-	Datum		values[5];
-
-	values[0] = ObjectIdGetDatum(conversion->relid);
-	values[1] = CStringGetTextDatum(conversion->key);
-	values[2] = CStringGetTextDatum(rk_partition_options_format(conversion->options));
-	values[3] = Int64GetDatum(conversion->upper);
-	values[4] = CStringGetTextDatum(conversion->bound);
-	(void) rk_run_args(rk_extension_owner(),
-					   "INSERT INTO rowkeeper._partition_conversions (relation, key, options, upper, bound)"
-					   " VALUES ($1, $2::name, $3::jsonb, $4, $5)", 5, types, values, NULL);
-}
-
-static void
-run_about(Oid relid, const char *sql)
-{
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(relid)};
-
-	(void) rk_run_args(rk_extension_owner(), sql, 1, types, values, NULL);
-}
-
-static void
-forget_conversion(Oid relid)
-{
-	run_about(relid, "DELETE FROM rowkeeper._partition_conversions WHERE relation = $1");
-}
-
-/* The foreign keys that are to be valid again, before they are made anew. */
-static void
-note_foreign_keys(Oid relid)
-{
-	run_about(relid,
-			  "UPDATE rowkeeper._partition_conversions SET validate = ("
-			  " SELECT coalesce(jsonb_agg(jsonb_build_array(n.nspname, c.relname, k.conname)), '[]')"
-			  " FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-			  " WHERE k.confrelid = $1 AND k.contype = 'f' AND k.convalidated AND k.conparentid = 0)"
-			  " WHERE relation = $1");
-}
-
-static void
-note_swapped(Oid before, Oid root)
-{
-	Oid			types[2] = {OIDOID, OIDOID};
-	Datum		values[2];
-
-	values[0] = ObjectIdGetDatum(before);
-	values[1] = ObjectIdGetDatum(root);
-	(void) rk_run_args(rk_extension_owner(),
-					   "UPDATE rowkeeper._partition_conversions SET relation = $2, swapped = true WHERE relation = $1",
-					   2, types, values, NULL);
-}
-
-static char *
-fetch_text(Oid relid, const char *sql)
-{
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(relid)};
-	bool		isnull;
-	Datum		result = rk_fetch(rk_extension_owner(), sql, 1, types, values, NULL, &isnull);
-
-	return isnull ? NULL : TextDatumGetCString(result);
-}
-
-/* ---- what is there by now ---- */
-
-/* A statement on somebody's table, for him. */
-typedef struct Errand
-{
-	Oid			role;
-	char	   *sql;
-} Errand;
-
-/* The statements of a query: role, text. */
-static List *
-fetch_errands(Oid relid, const char *query)
-{
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(relid)};
-	MemoryContext caller = CurrentMemoryContext;
-	List	   *errands = NIL;
-	RkIdentity	saved;
-
-	rk_identity_assume(&saved, rk_extension_owner(), false);
-	SPI_connect();
-	if (SPI_execute_with_args(query, 1, types, values, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not run \"%s\"", query);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		MemoryContext old = MemoryContextSwitchTo(caller);
-		Errand	   *errand = palloc(sizeof(Errand));
-		bool		isnull;
-
-		errand->role = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-		errand->sql = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2);
-		errands = lappend(errands, errand);
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	rk_identity_restore(&saved);
-	return errands;
-}
-
-static bool
-has_check(Oid relid, bool valid)
-{
-	return fetch_text(relid,
-					  psprintf("SELECT 'yes' FROM pg_constraint WHERE conrelid = $1 AND contype = 'c'"
-							   " AND conname = 'rowkeeper_convert'%s", valid ? " AND convalidated" : "")) != NULL;
-}
-
-/* The index that becomes the primary key, as SQL names it; NULL: there is none. */
-static char *
-find_index(Oid relid, bool *valid)
-{
-	char	   *found = fetch_text(relid,
-								   "SELECT i.indisvalid::int || format('%I.%I', n.nspname, c.relname)"
-								   " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-								   " WHERE i.indrelid = $1 AND c.relname = rowkeeper._partition_convert_index($1)");
-
-	if (found == NULL)
-		return NULL;
-	*valid = found[0] == '1';
-	return found + 1;
-}
-
-/* ---- within a transaction ---- */
-
-static double
-rows_of(Oid relid)
-{
-	Relation	rel = table_open(relid, AccessShareLock);
-	double		rows = rel->rd_rel->reltuples > 0 ? rel->rd_rel->reltuples
-		: (double) RelationGetNumberOfBlocks(rel) * ROWS_IN_PAGE;
-
-	table_close(rel, NoLock);
-	return rows;
-}
-
-/* The CALL that a table is too big to do without. */
-static void
-check_size(FunctionCallInfo fcinfo, Oid relid)
-{
-	double		rows = rows_of(relid);
-
-	if (rows <= rk_inline_rows)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("%s is not partitioned, and has more rows than rowkeeper.inline_rows to be converted in a transaction",
-					rk_relation_name(relid)),
-			 errdetail("It has about %.0f rows, and nobody could read or write it meanwhile.", rows),
-			 errhint("CALL rowkeeper.partition_convert(%s, %s, %s) converts it while it is in use; within a migration: SELECT rowkeeper.later('CALL ...').",
-					 quote_literal_cstr(rk_relation_name(relid)),
-					 PG_ARGISNULL(1) ? "..." : quote_literal_cstr(NameStr(*PG_GETARG_NAME(1))),
-					 PG_ARGISNULL(2) ? "..." : quote_literal_cstr(text_to_cstring(PG_GETARG_TEXT_PP(2))))));
-}
-
-static void
-check_not_converting(Oid relid)
-{
-	if (read_conversion(relid) != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s is being converted", rk_relation_name(relid)),
-				 errhint("CALL rowkeeper.partition_convert(%s) goes on with it, SELECT rowkeeper.partition_off(%s) gives it up.",
-						 quote_literal_cstr(rk_relation_name(relid)), quote_literal_cstr(rk_relation_name(relid)))));
-}
-
-/* The name that the table is to have. */
-static void
-check_name(const RkConversion *conversion)
-{
-	char	   *name = rk_convert_wide_name(conversion);
-
-	if (OidIsValid(get_relname_relid(name, get_rel_namespace(conversion->relid))))
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_TABLE),
-				 errmsg("cannot convert %s: relation \"%s\" already exists, and the first partition is to have that name",
-						rk_relation_name(conversion->relid), name),
-				 errhint("Rename it.")));
-}
-
-static void
-run_and_show(FunctionCallInfo fcinfo, Oid role, const char *sql)
-{
-	rk_convert_run(role, false, sql);
-	rk_step(fcinfo, sql);
-}
-
-/* A CHECK that a dump has brought along, or a call that was not ours to end. */
-static void
-drop_old_check(const RkConversion *conversion)
-{
-	if (has_check(conversion->relid, false))
-		rk_convert_run(conversion->owner, true,
-					   psprintf("ALTER TABLE %s DROP CONSTRAINT rowkeeper_convert", rk_relation_name(conversion->relid)));
-}
-
-static char *
-drop_index_sql(Oid relid, const char *how)
-{
-	bool		valid;
-	char	   *index = find_index(relid, &valid);
-
-	return index == NULL ? NULL : psprintf("DROP INDEX %s%s", how, index);
-}
-
-static void
-make_index_now(FunctionCallInfo fcinfo, const RkConversion *conversion)
-{
-	char	   *drop = drop_index_sql(conversion->relid, "");
-	char	   *create = rk_convert_index_sql(conversion, false);
-
-	if (drop != NULL)
-		rk_convert_run(conversion->owner, true, drop);
-	if (create != NULL)
-		run_and_show(fcinfo, conversion->owner, create);
-}
-
-static char *
-validate_sql(const char *table, const char *constraint)
-{
-	return psprintf("ALTER TABLE %s VALIDATE CONSTRAINT %s", table, quote_identifier(constraint));
-}
-
-/*
- * partition() of a plain table: all of it in this transaction, which keeps the
- * table to itself until its end.
- */
-void
-rk_partition_convert_now(FunctionCallInfo fcinfo, Oid relid)
-{
-	AttrNumber	column = rk_convert_key_column(fcinfo, relid, NULL);
-	Oid			caller = GetUserId();
-	RkPartitionSet *set;
-	RkConversion *conversion;
-	Oid			root;
-	List	   *foreign_keys;
-	ListCell   *lc;
-
-	check_size(fcinfo, relid);
-	check_not_converting(relid);
-	LockRelationOid(relid, AccessExclusiveLock);
-	rk_trigger_check_pending(list_make1_oid(relid));
-	set = rk_partition_merge_options(fcinfo, relid, column, NULL);
-	rk_convert_check(relid, set->key->name, caller);
-	rk_partition_check_referencing(set);
-	conversion = rk_convert_plan(set, true);
-	check_name(conversion);
-	drop_old_check(conversion);
-	run_and_show(fcinfo, conversion->owner, rk_convert_check_sql(conversion, true));
-	make_index_now(fcinfo, conversion);
-	foreign_keys = fetch_errands(relid,
-								 "SELECT c.relowner, format('ALTER TABLE %I.%I VALIDATE CONSTRAINT %I', n.nspname, c.relname, k.conname)"
-								 " FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-								 " WHERE k.confrelid = $1 AND k.contype = 'f' AND k.convalidated AND k.conparentid = 0"
-								 " ORDER BY k.oid");
-	root = rk_convert_swap(fcinfo, conversion);
-	foreach(lc, foreign_keys)
-		run_and_show(fcinfo, ((Errand *) lfirst(lc))->role, ((Errand *) lfirst(lc))->sql);
-	set = rk_partition_set_load(root, conversion->options);
-	rk_partition_register(fcinfo, set);
-	rk_partition_create_missing(fcinfo, set);
-}
-
-/* ---- in steps ---- */
-
-/* One call for a table, whichever session it is of. The lock stays from commit to commit. */
-static void
-lock_conversion(Oid relid)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, relid, 1);
-	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("another session converts %s", rk_relation_name(relid)),
-				 errhint("rowkeeper.progress shows how far it is.")));
-}
-
-static void
-unlock_conversion(Oid relid)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, relid, 1);
-	(void) LockRelease(&tag, ExclusiveLock, true);
-}
 
 typedef struct Call
 {
@@ -386,7 +43,6 @@ typedef struct Call
 	Oid			caller;
 	RkConversion *conversion;	/* in memory that outlives transactions */
 	MemoryContext context;
-	const RkLockRequest *locks;
 	bool		insist;
 	bool		more;			/* attempts, or commands, are to come */
 	int			attempts;		/* at the swap */
@@ -489,9 +145,9 @@ add_check(void *arg)
 {
 	Call	   *call = arg;
 
-	drop_old_check(call->conversion);
+	rk_convert_drop_check(call->conversion);
 	rk_convert_run(call->conversion->owner, false, rk_convert_check_sql(call->conversion, false));
-	write_conversion(call->conversion);
+	rk_convert_write(call->conversion);
 }
 
 /* What is planned must stay true until the CHECK is there: nobody alters the table. */
@@ -512,7 +168,7 @@ begin_conversion(Call *call)
 	rk_partition_check_referencing(set);
 	if (call->conversion == NULL)	/* it may read all rows */
 		call->conversion = rk_convert_plan(set, false);
-	check_name(call->conversion);
+	rk_convert_check_name(call->conversion);
 	(void) rk_partition_try(locks, add_check, call, call->insist, &call->failure);
 }
 
@@ -542,7 +198,7 @@ differs:
 static void
 resume_conversion(Call *call)
 {
-	call->conversion = read_conversion(call->relid);
+	call->conversion = rk_convert_read(call->relid);
 	if (call->conversion == NULL)
 		return;
 	if (!call->conversion->swapped)
@@ -566,18 +222,24 @@ check_in_time(Call *call)
 
 /* ---- steps 2 and 3 ---- */
 
+static char *
+validate_sql(const char *table, const char *constraint)
+{
+	return psprintf("ALTER TABLE %s VALIDATE CONSTRAINT %s", table, quote_identifier(constraint));
+}
+
 static void
 validate_check(Call *call)
 {
 	show_progress(call, 2);
 	check_in_time(call);
-	if (!has_check(call->relid, false))
+	if (!rk_convert_has_check(call->relid, false))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the constraint rowkeeper_convert of %s is gone", rk_relation_name(call->relid)),
 				 errhint("SELECT rowkeeper.partition_off(%s) gives the conversion up; then begin again.",
 						 quote_literal_cstr(rk_relation_name(call->relid)))));
-	if (!has_check(call->relid, true))
+	if (!rk_convert_has_check(call->relid, true))
 		rk_convert_run(call->conversion->owner, false,
 					   validate_sql(rk_relation_name(call->relid), "rowkeeper_convert"));
 	show_progress(call, 3);
@@ -588,11 +250,11 @@ static void
 next_index_command(Call *call)
 {
 	bool		valid;
-	char	   *index = find_index(call->relid, &valid);
+	char	   *index = rk_convert_find_index(call->relid, &valid);
 
 	call->command = NULL;
 	if (index != NULL && !valid)
-		call->command = drop_index_sql(call->relid, "CONCURRENTLY ");
+		call->command = rk_convert_drop_index_sql(call->relid, "CONCURRENTLY ");
 	else if (index == NULL)
 		call->command = rk_convert_index_sql(call->conversion, true);
 }
@@ -646,9 +308,9 @@ swap_under_locks(void *arg)
 	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
 	rk_convert_check(call->relid, call->conversion->key, call->caller);
-	note_foreign_keys(call->relid);
+	rk_convert_note_foreign_keys(call->relid);
 	root = rk_convert_swap(NULL, call->conversion);
-	note_swapped(call->relid, root);
+	rk_convert_note_swapped(call->relid, root);
 	rk_partition_options_store(root, call->conversion->options);
 }
 
@@ -659,9 +321,9 @@ swap(Call *call)
 
 	show_progress(call, 4);
 	check_in_time(call);
-	if (!has_check(call->relid, true) ||
+	if (!rk_convert_has_check(call->relid, true) ||
 		(rk_convert_index_sql(call->conversion, true) != NULL &&
-		 (find_index(call->relid, &valid) == NULL || !valid)))
+		 (rk_convert_find_index(call->relid, &valid) == NULL || !valid)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%s was altered while it was converted", rk_relation_name(call->relid)),
@@ -695,11 +357,11 @@ go_on_with_root(Call *call)
 
 	if (call->conversion->swapped)
 		return;
-	root = fetch_text(call->relid, "SELECT inhparent::text FROM pg_inherits WHERE inhrelid = $1");
+	root = rk_convert_fetch_text(call->relid, "SELECT inhparent::text FROM pg_inherits WHERE inhrelid = $1");
 	call->relid = (Oid) strtoul(root, NULL, 10);
 	call->conversion->relid = call->relid;
 	call->conversion->swapped = true;
-	lock_conversion(call->relid);
+	rk_convert_lock(call->relid);
 	rk_progress_begin("partition_convert", call->relid, STEPS, -1);
 	show_progress(call, 5);
 }
@@ -727,14 +389,14 @@ make_partition(Call *call)
 static void
 validate_foreign_key(Call *call)
 {
-	List	   *errands = fetch_errands(call->relid,
+	List	   *errands = rk_convert_errands(call->relid,
 										"SELECT c.relowner, format('ALTER TABLE %I.%I VALIDATE CONSTRAINT %I', n.nspname, c.relname, k.conname)"
 										" FROM rowkeeper._partition_conversions v, jsonb_array_elements(v.validate) f (key)"
 										" JOIN pg_namespace n ON n.nspname = f.key ->> 0"
 										" JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = f.key ->> 1"
 										" JOIN pg_constraint k ON k.conrelid = c.oid AND k.conname = f.key ->> 2"
 										" WHERE v.relation = $1 AND k.confrelid = $1 AND NOT k.convalidated LIMIT 1");
-	Errand	   *errand;
+	RkConvertErrand	   *errand;
 
 	show_progress(call, 6);
 	call->more = errands != NIL;
@@ -749,7 +411,7 @@ analyze(Call *call)
 {
 	rk_convert_run(call->conversion->owner, false, psprintf("ANALYZE %s", rk_relation_name(call->relid)));
 	rk_progress_end();
-	forget_conversion(call->relid);
+	rk_convert_forget(call->relid);
 }
 
 static void
@@ -814,138 +476,17 @@ rowkeeper_partition_convert(PG_FUNCTION_ARGS)
 	rk_check_owner(call.relid);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	call.context = AllocSetContextCreate(CurrentMemoryContext, "rowkeeper conversion", ALLOCSET_DEFAULT_SIZES);
-	lock_conversion(locked);
-	if (rk_partition_is_plain(call.relid) || read_conversion(call.relid) != NULL)
+	rk_convert_lock(locked);
+	if (rk_partition_is_plain(call.relid) || rk_convert_read(call.relid) != NULL)
 		convert(&call);
 	else
 		ereport(NOTICE,
 				(errmsg("%s is partitioned already", rk_relation_name(call.relid)),
 				 errhint("SELECT rowkeeper.partition(%s) changes how its partitions are maintained.",
 						 quote_literal_cstr(rk_relation_name(call.relid)))));
-	unlock_conversion(locked);
+	rk_convert_unlock(locked);
 	if (call.relid != locked)
-		unlock_conversion(call.relid);
+		rk_convert_unlock(call.relid);
 	SPI_finish();
 	PG_RETURN_VOID();
-}
-
-/* ---- giving it up ---- */
-
-/* Before the swap nothing was done but to add a CHECK and an index. */
-static void
-undo(const RkConversion *conversion)
-{
-	char	   *drop;
-
-	if (!conversion->swapped)
-	{
-		drop_old_check(conversion);
-		drop = drop_index_sql(conversion->relid, "");
-		if (drop != NULL)
-			rk_convert_run(conversion->owner, true, drop);
-	}
-	forget_conversion(conversion->relid);
-}
-
-/*
- * partition_off() of a table that is being converted; false: it is not, or is
- * partitioned by now. Locks: ACCESS EXCLUSIVE until commit.
- */
-bool
-rk_partition_convert_give_up(FunctionCallInfo fcinfo, Oid relid)
-{
-	RkConversion *conversion = read_conversion(relid);
-
-	if (conversion == NULL)
-		return false;
-	lock_conversion(relid);
-	undo(conversion);
-	unlock_conversion(relid);
-	if (fcinfo != NULL && !conversion->swapped)
-		rk_step(fcinfo, psprintf("-- %s is not converted", rk_relation_name(relid)));
-	return !conversion->swapped;
-}
-
-/* ---- what nobody goes on with ---- */
-
-static void
-undo_late(void *arg)
-{
-	undo(arg);
-}
-
-/* Tables that are on their way, and are not partitioned yet. */
-List *
-rk_partition_conversions(void)
-{
-	RkIdentity	saved;
-	List	   *relids;
-
-	rk_identity_assume(&saved, rk_extension_owner(), false);
-	relids = rk_fetch_oids("SELECT relation::oid FROM rowkeeper._partition_conversions WHERE NOT swapped ORDER BY 1");
-	rk_identity_restore(&saved);
-	return relids;
-}
-
-/* A conversion whose rows are about to reach its bound; NULL: none. */
-static RkConversion *
-find_late(const RkMaintainRun *run)
-{
-	ListCell   *lc;
-
-	foreach(lc, rk_partition_conversions())
-	{
-		RkConversion *conversion;
-
-		if (get_rel_name(lfirst_oid(lc)) == NULL || !rk_is_relation_owner(lfirst_oid(lc), GetUserId()) ||
-			(OidIsValid(run->target) && run->target != lfirst_oid(lc)))
-			continue;
-		conversion = read_conversion(lfirst_oid(lc));
-		if (conversion != NULL && rk_convert_is_late(conversion))
-			return conversion;
-	}
-	return NULL;
-}
-
-static void
-maintain_conversions(RkMaintainRun *run)
-{
-	RkConversion *conversion = find_late(run);
-	ErrorData  *failure = NULL;
-	RkLockRequest locks[] = {
-		{InvalidOid, AccessExclusiveLock},
-		{InvalidOid, NoLock}
-	};
-
-	if (conversion == NULL)
-		return;
-	rk_maintain_name_table(run, conversion->relid);
-	locks[0].relid = conversion->relid;
-	if (!rk_partition_try(locks, undo_late, conversion, true, &failure))
-		ReThrowError(failure);
-	run->changed = 1;
-	run->more = true;
-}
-
-static void
-relation_dropped(const RkDrop *drop)
-{
-	if (OidIsValid(get_relname_relid("_partition_conversions", get_namespace_oid("rowkeeper", false))))
-		forget_conversion(drop->object);
-}
-
-void
-rk_partition_convert_init(void)
-{
-	static const RkMaintainTask task = {
-		.name = "conversions given up",
-		.feature = "partition",
-		.run = maintain_conversions
-	};
-	static const RkEventListener listener = {
-		.relation_dropped = relation_dropped
-	};
-
-	rk_maintain_register(&task);
-	rk_events_listen(&listener);
 }

@@ -248,7 +248,7 @@ extern void rk_partition_register(FunctionCallInfo fcinfo, const RkPartitionSet 
 extern void rk_partition_create_missing(FunctionCallInfo fcinfo, const RkPartitionSet *set);
 extern void rk_partition_enable_init(void);
 
-/* convert.c: a plain table becomes a partitioned one, while it is in use */
+/* convert.c: a plain table becomes a partitioned one, in steps */
 typedef struct RkConversion
 {
 	Oid			relid;			/* the table; swapped: the partitioned one */
@@ -260,10 +260,35 @@ typedef struct RkConversion
 	bool		swapped;
 } RkConversion;
 
-extern void rk_partition_convert_now(FunctionCallInfo fcinfo, Oid relid);
+/* convert_state.c: what is known of a conversion, and taken back of it */
+
+/* A statement on somebody's table, for him. */
+typedef struct RkConvertErrand
+{
+	Oid			role;
+	char	   *sql;
+} RkConvertErrand;
+
+extern RkConversion *rk_convert_read(Oid relid);
+extern void rk_convert_write(const RkConversion *conversion);
+extern void rk_convert_forget(Oid relid);
+extern void rk_convert_note_foreign_keys(Oid relid);
+extern void rk_convert_note_swapped(Oid before, Oid root);
+extern char *rk_convert_fetch_text(Oid relid, const char *sql);
+extern List *rk_convert_errands(Oid relid, const char *query);
+extern bool rk_convert_has_check(Oid relid, bool valid);
+extern char *rk_convert_find_index(Oid relid, bool *valid);
+extern void rk_convert_drop_check(const RkConversion *conversion);
+extern char *rk_convert_drop_index_sql(Oid relid, const char *how);
+extern void rk_convert_check_name(const RkConversion *conversion);
+extern void rk_convert_lock(Oid relid);
+extern void rk_convert_unlock(Oid relid);
 extern List *rk_partition_conversions(void);
 extern bool rk_partition_convert_give_up(FunctionCallInfo fcinfo, Oid relid);
 extern void rk_partition_convert_init(void);
+
+/* convert_now.c: within a transaction */
+extern void rk_partition_convert_now(FunctionCallInfo fcinfo, Oid relid);
 
 /* convert_plan.c: whether it can, and where its rows end */
 extern AttrNumber rk_convert_key_column(FunctionCallInfo fcinfo, Oid relid, const char *key);
