@@ -115,7 +115,7 @@ INSERT INTO "Odd ""schema"."Order Items, with a name that is as long as names ca
 CALL rowkeeper.partition_convert('"Odd ""schema"."Order Items, with a name that is as long as names can be: 63"', 'The Key', '10', ahead => '5');
 SELECT c.relname, c.relkind, pg_get_expr(c.relpartbound, c.oid) AS bound FROM pg_class c
 WHERE c.relnamespace = '"Odd ""schema"'::regnamespace AND c.relkind IN ('r', 'p') ORDER BY c.relkind, c.oid;
-SELECT regexp_replace(i.relname, '^\d+_', '<oid>_') AS index, t.relkind, x.indisprimary
+SELECT left(regexp_replace(i.relname, '^\d+_', '<oid>_'), 55) AS index, t.relkind, x.indisprimary
 FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid
 WHERE i.relnamespace = '"Odd ""schema"'::regnamespace ORDER BY t.relkind, t.oid, i.oid;
 SELECT count(*) FROM "A View";
