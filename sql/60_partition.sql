@@ -1,9 +1,13 @@
 -- 60_partition.sql: partitions made ahead and taken away; switched on, changed and off
 
--- What partition() was told. A dump takes it along; regclass is written as a name.
+-- What partition() was told. A dump takes it along: so tables are in it by name,
+-- for one of them may have been left out of the dump, and a regclass that is not
+-- there could not be read. Event triggers follow what becomes of the names.
 CREATE TABLE rowkeeper._partition_tables (
-	relation regclass PRIMARY KEY,
-	options jsonb NOT NULL
+	table_schema name,
+	table_name name,
+	options jsonb NOT NULL,
+	PRIMARY KEY (table_schema, table_name)
 );
 REVOKE ALL ON rowkeeper._partition_tables FROM PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('rowkeeper._partition_tables', '');
@@ -11,7 +15,8 @@ COMMENT ON TABLE rowkeeper._partition_tables IS
 'Tables whose partitions are maintained, and how.';
 
 -- Partitions on their way out: noted and committed before they are detached,
--- because the command that detaches them commits by itself.
+-- because the command that detaches them commits by itself. Work of this
+-- database, which a dump does not carry: a copy begins its own.
 CREATE TABLE rowkeeper._partition_intents (
 	partition regclass PRIMARY KEY,
 	relation regclass NOT NULL,
@@ -20,7 +25,6 @@ CREATE TABLE rowkeeper._partition_intents (
 	since timestamptz NOT NULL
 );
 REVOKE ALL ON rowkeeper._partition_intents FROM PUBLIC;
-SELECT pg_catalog.pg_extension_config_dump('rowkeeper._partition_intents', '');
 COMMENT ON TABLE rowkeeper._partition_intents IS
 'Partitions that expired and are being taken away.';
 
@@ -237,8 +241,8 @@ CREATE VIEW rowkeeper._partition_sets AS
 SELECT c.oid AS root, n.nspname AS table_schema, c.relname AS table_name,
 	pg_catalog.format('%I.%I', n.nspname, c.relname) AS full_name, t.options
 FROM rowkeeper._partition_tables t
-	JOIN pg_catalog.pg_class c ON c.oid = t.relation
-	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	JOIN pg_catalog.pg_namespace n ON n.nspname = t.table_schema
+	JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.table_name
 WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE');
 REVOKE ALL ON rowkeeper._partition_sets FROM PUBLIC;
 COMMENT ON VIEW rowkeeper._partition_sets IS 'Tables whose partitions are maintained, and how.';
@@ -352,6 +356,15 @@ WITH states AS MATERIALIZED (
 SELECT 'unmaintainable'::text AS check_name, 'error'::text AS level, s.table_schema AS schema, s.full_name AS object,
 	s.problem AS detail, pg_catalog.format('SELECT rowkeeper.partition(%L)', s.full_name) AS remedy
 FROM states s WHERE s.problem IS NOT NULL
+UNION ALL
+SELECT 'missing', 'warning', t.table_schema, pg_catalog.format('%I.%I', t.table_schema, t.table_name),
+	'is to be maintained, but there is no such table: it was left out of a dump, or event triggers were off when it went',
+	pg_catalog.format('DELETE FROM rowkeeper._partition_tables WHERE table_schema = %L AND table_name = %L', t.table_schema, t.table_name)
+FROM rowkeeper._partition_tables t
+WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	WHERE n.nspname = t.table_schema AND c.relname = t.table_name)
+	AND pg_catalog.pg_has_role((SELECT c.relowner FROM pg_catalog.pg_class c
+		WHERE c.oid = 'rowkeeper._partition_tables'::pg_catalog.regclass), 'USAGE')
 UNION ALL
 SELECT 'uncovered', CASE WHEN s.default_partition IS NULL THEN 'error' ELSE 'warning' END, s.table_schema, s.full_name,
 	CASE WHEN s.default_partition IS NULL THEN 'no partition takes what is written now'

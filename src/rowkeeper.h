@@ -320,6 +320,7 @@ extern RkProcess rk_process_of(Oid role);
 extern bool rk_process_start(const RkProcess *process, const char *main_function,
 							 const char *kind, BackgroundWorkerHandle **handle);
 extern const RkProcess *rk_process_become(void);
+extern void rk_process_set_transactions(void);
 extern void rk_process_begin(void);
 
 /*
@@ -368,8 +369,8 @@ typedef struct RkMaintainRun
 
 	/* set by the task */
 	int64		changed;		/* 0: it found nothing to do */
-	bool		more;			/* commit, then run the task again, also
-								 * where this run has failed since */
+	bool		more;			/* commit, then run the task again, also where
+								 * this run has failed since */
 	char	   *table_schema;	/* for the record: NULL, no table in
 								 * particular */
 	char	   *table_name;
@@ -395,6 +396,31 @@ typedef struct RkMaintainTask
 extern void rk_maintain_register(const RkMaintainTask *task);
 extern void rk_maintain_name_table(RkMaintainRun *run, Oid relid);
 
+/* core/partitioned.c: partitioned tables that features have for themselves */
+typedef struct RkPartitioned
+{
+	Oid			root;			/* by RANGE of one column */
+	Oid			template;		/* partitions are made like this table */
+	const char *every;			/* lengths as partition() takes them */
+	const char *origin;
+	const char *ahead;
+	const Interval *keep;		/* NULL: for ever */
+} RkPartitioned;
+
+typedef List *(*RkPartitionedTables) (void);	/* RkPartitioned * */
+
+typedef struct RkPartitionMaker
+{
+	void		(*make_ahead) (const RkPartitioned *table);
+	Oid			(*make_at) (const RkPartitioned *table, Datum value);
+} RkPartitionMaker;
+
+extern void rk_partitioned_register(RkPartitionedTables tables);
+extern List *rk_partitioned_tables(void);
+extern void rk_partitioned_maker_register(const RkPartitionMaker *maker);
+extern void rk_partitioned_make_ahead(const RkPartitioned *table);
+extern Oid	rk_partitioned_make_at(const RkPartitioned *table, Datum value);
+
 /* core/progress.c: how far long work is */
 extern void rk_progress_begin(const char *task, Oid relid, int steps, int64 total);
 extern void rk_progress_update(int step, int64 done);
@@ -407,6 +433,7 @@ typedef struct RkDdlCommand
 	Oid			relid;			/* what was created or altered */
 	Node	   *parsetree;
 	List	   *subcommands;	/* CollectedATSubcmd of ALTER TABLE, else NIL */
+	Oid			attached;		/* what it made a partition of it */
 } RkDdlCommand;
 
 typedef struct RkDrop
@@ -430,13 +457,15 @@ typedef struct RkEventListener
 	void		(*readers_altered) (List *relids);	/* grants or policies */
 	void		(*tenants_bypassed) (const char *reason);	/* before it holds */
 	void		(*tenants_isolated) (Oid root, const char *column);
+	void		(*partition_built) (Oid root, Oid partition);	/* not attached yet */
 	void		(*partition_expired) (Oid root, const char *partition, const char *action);
 	void		(*table_replaced) (Oid before, Oid root);	/* which is its first
 															 * partition now */
 } RkEventListener;
 
 extern void rk_events_listen(const RkEventListener *listener);
-extern void rk_partition_expired(Oid root, const char *partition, const char *action);
+extern void rk_tell_partition_built(Oid root, Oid partition);
+extern void rk_tell_partition_expired(Oid root, const char *partition, const char *action);
 extern bool rk_is_loading_dump(void);
 extern List *rk_relations_reached(Oid relid);
 extern void rk_tell_bypassed(const char *reason);

@@ -36,7 +36,6 @@ extern Oid	rk_audit_log_relation(const char *name);	/* InvalidOid: none */
 
 /* log_leaves.c: retention classes and weekly leaves */
 #define RK_LOG_WEEK (7 * USECS_PER_DAY)
-#define RK_LOG_WEEKS_AHEAD 8
 
 typedef struct RkRetentionClass
 {
@@ -44,18 +43,15 @@ typedef struct RkRetentionClass
 	Interval   *keep;			/* NULL: for ever */
 } RkRetentionClass;
 
-extern TimestampTz rk_audit_week_of(TimestampTz at);
 extern bool rk_audit_leaf_bounds(Oid leaf, TimestampTz *from, TimestampTz *to);
 extern int16 rk_audit_class_ensure(const Interval *keep);	/* NULL: for ever */
-extern Oid	rk_audit_leaf_ensure(int16 klass, TimestampTz week);
+extern Oid	rk_audit_leaf_ensure(int16 klass, TimestampTz at);
 extern Oid	rk_audit_class_table(int16 klass);
 extern List *rk_audit_classes(void);
-extern int64 rk_audit_maintain_ahead(void);
+extern void rk_audit_leaves_init(void); /* has them maintained */
 
 /* log_upkeep.c: what maintain() does with the log */
-extern int64 rk_audit_maintain_retention(bool *more);
-extern int64 rk_audit_maintain_overflow(void);
-extern void rk_audit_leaves_init(void); /* registers the tasks */
+extern void rk_audit_upkeep_init(void); /* registers the task */
 
 /* log_writer.c: entries on their way into the log */
 #define RK_LOG_DROP 'x'

@@ -510,4 +510,5 @@ rk_audit_init(void)
 	rk_audit_enable_init();
 	rk_audit_ddl_init();
 	rk_audit_leaves_init();
+	rk_audit_upkeep_init();
 }

@@ -307,9 +307,9 @@ refuse_audited_partition(const RkDdlCommand *command, Oid root)
 {
 	ListCell   *lc;
 
-	if (!rk_audit_has_subcommand(command->subcommands, "ATTACH PARTITION"))
+	if (!OidIsValid(command->attached))
 		return;
-	foreach(lc, rk_relation_tree(root, NoLock))
+	foreach(lc, rk_relation_tree(command->attached, NoLock))
 		if (rk_audit_options_of(lfirst_oid(lc)) != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

@@ -1,19 +1,17 @@
 /*
  * log_leaves.c
  *
- * Retention classes and weekly leaves of the log. A class holds what is kept
- * equally long, because a leaf that all tables share could only be dropped at
- * the longest retention. Below it one leaf a week, Monday 00:00 UTC to the
- * next, made ahead of time: the write path never runs DDL. An entry whose week
+ * Retention classes of the log and their weekly leaves. A class holds what is
+ * kept equally long, because a leaf that all tables share could only be dropped
+ * at the longest retention. Below it one leaf a week, Monday 00:00 UTC to the
+ * next, made ahead of time and dropped as a whole: a class is a table whose
+ * partitions are maintained like those of users' tables. An entry whose week
  * has no leaf goes to log_overflow with class NULL, and maintenance moves it
- * (log_upkeep.c).
+ * (log_upkeep.c): the write path never runs DDL.
  *
- * A leaf is made by CREATE TABLE LIKE and ATTACH, which takes SHARE UPDATE
- * EXCLUSIVE on its class; PARTITION OF would wait for every reader of the log
- * and make every writer wait behind it. It takes after log_overflow: only
- * leaves have indexes. With partitioned ones over two levels a parallel
- * pg_restore runs into deadlocks (ATTACH of a leaf's index against that of its
- * class's).
+ * A leaf takes after log_overflow, because only leaves have indexes: with
+ * partitioned ones over two levels a parallel pg_restore runs into deadlocks
+ * (ATTACH of a leaf's index against that of its class's).
  */
 #include "audit/audit.h"
 
@@ -28,36 +26,9 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#define FIRST_MONDAY (2 * USECS_PER_DAY)	/* 2000-01-03, from 2000-01-01 */
-
-/* ---- weeks ---- */
-
-/* The start of the week, Monday 00:00 UTC, that a moment lies in. */
-TimestampTz
-rk_audit_week_of(TimestampTz at)
-{
-	TimestampTz offset = (at - FIRST_MONDAY) % RK_LOG_WEEK;
-
-	return at - (offset < 0 ? offset + RK_LOG_WEEK : offset);
-}
-
-/* YYYYMMDD or YYYY-MM-DD of a week's first day. */
-static char *
-week_date(TimestampTz week, const char *format)
-{
-	int			year;
-	int			month;
-	int			day;
-
-	j2date((int) (week / USECS_PER_DAY) + POSTGRES_EPOCH_JDATE, &year, &month, &day);
-	return psprintf(format, year, month, day);
-}
-
-static char *
-leaf_name(int16 klass, TimestampTz week)
-{
-	return psprintf("log_c%d_%s", klass, week_date(week, "%04d%02d%02d"));
-}
+#define LEAF_EVERY "7 days"
+#define LEAF_ORIGIN "2000-01-03 00:00:00"	/* a Monday */
+#define LEAVES_AHEAD "56 days"
 
 /* The table that the leaves of a class are partitions of, or InvalidOid. */
 Oid
@@ -65,8 +36,6 @@ rk_audit_class_table(int16 klass)
 {
 	return rk_audit_log_relation(psprintf("log_c%d", klass));
 }
-
-/* ---- leaves ---- */
 
 static bool
 range_bound(PartitionRangeDatum *bound, TimestampTz *value)
@@ -104,43 +73,6 @@ rk_audit_leaf_bounds(Oid leaf, TimestampTz *from, TimestampTz *to)
 	return found;
 }
 
-/* The leaf of one week below a class, or InvalidOid. */
-static Oid
-find_leaf(Oid parent, TimestampTz week)
-{
-	ListCell   *lc;
-
-	foreach(lc, find_inheritance_children(parent, NoLock))
-	{
-		TimestampTz from;
-		TimestampTz to;
-
-		if (rk_audit_leaf_bounds(lfirst_oid(lc), &from, &to) &&
-			from <= week && week < to)
-			return lfirst_oid(lc);
-	}
-	return InvalidOid;
-}
-
-static void
-create_leaf(int16 klass, TimestampTz week)
-{
-	char	   *name = leaf_name(klass, week);
-
-	(void) rk_run(rk_extension_owner(),
-				  psprintf("CREATE TABLE rowkeeper_log.%s (LIKE rowkeeper_log.log_overflow INCLUDING ALL);"
-						   "ALTER TABLE rowkeeper_log.%s ENABLE ROW LEVEL SECURITY;"
-						   "ALTER TABLE rowkeeper_log.%s REPLICA IDENTITY FULL",
-						   name, name, name));
-	rk_store_reset_relation_acl(rk_audit_log_relation(name));
-	(void) rk_run(rk_extension_owner(),
-				  psprintf("ALTER TABLE rowkeeper_log.log_c%d ATTACH PARTITION rowkeeper_log.%s "
-						   "FOR VALUES FROM ('%s 00:00:00+00') TO ('%s 00:00:00+00')",
-						   klass, name,
-						   week_date(week, "%04d-%02d-%02d"),
-						   week_date(week + RK_LOG_WEEK, "%04d-%02d-%02d")));
-}
-
 /*
  * Whoever adds a class or a leaf holds this one lock, so that two of them wait
  * for each other instead of making the same thing twice, and cannot deadlock
@@ -150,50 +82,6 @@ static void
 lock_structure(void)
 {
 	LockRelationOid(rk_audit_log_relation("log"), ShareUpdateExclusiveLock);
-}
-
-/* The leaf of one week, created where it is missing. */
-Oid
-rk_audit_leaf_ensure(int16 klass, TimestampTz week)
-{
-	Oid			parent = rk_audit_class_table(klass);
-	Oid			leaf = find_leaf(parent, week);
-
-	if (OidIsValid(leaf))
-		return leaf;
-
-	lock_structure();
-	if (!OidIsValid(find_leaf(parent, week)))
-		create_leaf(klass, week);
-	return find_leaf(parent, week);
-}
-
-/* From this week to the last one ahead; how many were missing. */
-static int64
-ensure_leaves_ahead(int16 klass)
-{
-	TimestampTz this_week = rk_audit_week_of(GetCurrentTimestamp());
-	bool		there[RK_LOG_WEEKS_AHEAD + 1] = {false};
-	int64		created = 0;
-	ListCell   *lc;
-
-	foreach(lc, find_inheritance_children(rk_audit_class_table(klass), NoLock))
-	{
-		TimestampTz from;
-		TimestampTz to;
-
-		if (rk_audit_leaf_bounds(lfirst_oid(lc), &from, &to))
-			for (int i = 0; i <= RK_LOG_WEEKS_AHEAD; i++)
-				if (from <= this_week + i * RK_LOG_WEEK && this_week + i * RK_LOG_WEEK < to)
-					there[i] = true;
-	}
-	for (int i = 0; i <= RK_LOG_WEEKS_AHEAD; i++)
-		if (!there[i])
-		{
-			(void) rk_audit_leaf_ensure(klass, this_week + i * RK_LOG_WEEK);
-			created++;
-		}
-	return created;
 }
 
 /* ---- classes ---- */
@@ -209,8 +97,9 @@ ensure_class_table(int16 klass)
 	(void) rk_run(owner,
 				  psprintf("CREATE TABLE rowkeeper_log.log_c%d (LIKE rowkeeper_log.log INCLUDING ALL) "
 						   "PARTITION BY RANGE (changed_at);"
-						   "ALTER TABLE rowkeeper_log.log_c%d ENABLE ROW LEVEL SECURITY",
-						   klass, klass));
+						   "ALTER TABLE rowkeeper_log.log_c%d ENABLE ROW LEVEL SECURITY;"
+						   "ALTER TABLE rowkeeper_log.log_c%d REPLICA IDENTITY FULL",
+						   klass, klass, klass));
 	rk_store_reset_relation_acl(rk_audit_class_table(klass));
 	(void) rk_run(owner,
 				  psprintf("ALTER TABLE rowkeeper_log.log ATTACH PARTITION rowkeeper_log.log_c%d "
@@ -304,6 +193,52 @@ insert_class(const Interval *keep)
 	return (int16) next;
 }
 
+/* ---- leaves ---- */
+
+/* A class's table as one whose partitions are maintained. */
+static RkPartitioned *
+make_partitioned(int16 klass, const Interval *keep)
+{
+	RkPartitioned *table = palloc0(sizeof(RkPartitioned));
+
+	table->root = rk_audit_class_table(klass);
+	table->template = rk_audit_log_relation("log_overflow");
+	table->every = LEAF_EVERY;
+	table->origin = LEAF_ORIGIN;
+	table->ahead = LEAVES_AHEAD;
+	table->keep = keep;
+	return table;
+}
+
+/* The tables of all classes: RkPartitioned *. */
+static List *
+class_tables(void)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	if (!OidIsValid(rk_audit_log_relation("log")))
+		return NIL;
+	foreach(lc, rk_audit_classes())
+	{
+		RkRetentionClass *klass = lfirst(lc);
+
+		if (OidIsValid(rk_audit_class_table(klass->klass)))
+			result = lappend(result, make_partitioned(klass->klass, klass->keep));
+	}
+	return result;
+}
+
+/*
+ * The leaf of a class that takes a moment, made where it is missing; InvalidOid:
+ * the one there is is being taken away.
+ */
+Oid
+rk_audit_leaf_ensure(int16 klass, TimestampTz at)
+{
+	return rk_partitioned_make_at(make_partitioned(klass, NULL), TimestampTzGetDatum(at));
+}
+
 /*
  * The retention class of what is kept that long (NULL: for ever), with its
  * table and its leaves from this week on. Intervals that are equal for the
@@ -323,29 +258,12 @@ rk_audit_class_ensure(const Interval *keep)
 			klass = insert_class(keep);
 	}
 	ensure_class_table((int16) klass);
-	(void) ensure_leaves_ahead((int16) klass);
+	rk_partitioned_make_ahead(make_partitioned((int16) klass, NULL));
 	return (int16) klass;
 }
 
-/*
- * Make the leaves of the weeks ahead, in every class; returns how many. Locks:
- * SHARE UPDATE EXCLUSIVE on the log and a class that lacks one; nobody's reads
- * or writes wait.
- */
-int64
-rk_audit_maintain_ahead(void)
+void
+rk_audit_leaves_init(void)
 {
-	int64		created = 0;
-	ListCell   *lc;
-
-	if (!OidIsValid(rk_audit_log_relation("log")))
-		return 0;
-	foreach(lc, rk_audit_classes())
-	{
-		int16		klass = ((RkRetentionClass *) lfirst(lc))->klass;
-
-		ensure_class_table(klass);
-		created += ensure_leaves_ahead(klass);
-	}
-	return created;
+	rk_partitioned_register(class_tables);
 }

@@ -1,9 +1,9 @@
 /*
  * log_upkeep.c
  *
- * What maintain() does with the log: leaves that are older than their class is
- * kept go, as a whole and without a trace, and entries that had no leaf when
- * they were written are moved to where they belong.
+ * What maintain() does with the log beside its leaves, which are partitions as
+ * others (log_leaves.c): entries that had no leaf when they were written are
+ * moved to where they belong.
  */
 #include "audit/audit.h"
 
@@ -16,131 +16,6 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
-
-/* ---- retention ---- */
-
-#define LOCK_PATIENCE_MS 20		/* others queue behind an attempt so long */
-#define LOCK_ATTEMPTS 50
-
-typedef struct LeafLock
-{
-	Oid			parent;
-	Oid			leaf;
-} LeafLock;
-
-static void
-lock_leaf(void *arg)
-{
-	LeafLock   *lock = arg;
-	int			level = NewGUCNestLevel();
-
-	(void) set_config_option("lock_timeout", CppAsString2(LOCK_PATIENCE_MS),
-							 PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	LockRelationOid(lock->parent, AccessExclusiveLock);
-	LockRelationOid(lock->leaf, AccessExclusiveLock);
-	AtEOXact_GUC(true, level);
-}
-
-/*
- * One attempt to lock a class and a leaf of it against everybody. Writers
- * queue behind a waiting lock, so an attempt is short and repeated.
- */
-static bool
-try_lock_leaf(Oid parent, Oid leaf)
-{
-	LeafLock	lock = {.parent = parent,.leaf = leaf};
-	ErrorData  *error = rk_attempt(lock_leaf, &lock);
-
-	if (error != NULL && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-		ReThrowError(error);
-	return error == NULL;
-}
-
-static void
-drop_leaf(Oid parent, Oid leaf)
-{
-	char	   *parent_name = rk_relation_name(parent);
-	char	   *leaf_name = rk_relation_name(leaf);
-
-	for (int i = 0; !try_lock_leaf(parent, leaf); i++)
-	{
-		if (i == LOCK_ATTEMPTS)
-			ereport(ERROR,
-					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg("could not lock %s to drop it", leaf_name),
-					 errdetail("Other sessions read or write the audit log all the time."),
-					 errhint("The next run tries again.")));
-		CHECK_FOR_INTERRUPTS();
-		pg_usleep((20 + i) * 1000L);
-	}
-	(void) rk_run(rk_extension_owner(),
-				  psprintf("ALTER TABLE %s DETACH PARTITION %s; DROP TABLE %s",
-						   parent_name, leaf_name, leaf_name));
-}
-
-/* Everything before this moment is past the class's retention. */
-static TimestampTz
-retention_limit(const Interval *keep)
-{
-	Oid			types[1] = {INTERVALOID};
-	Datum		values[1] = {IntervalPGetDatum(keep)};
-	bool		isnull;
-
-	return DatumGetTimestampTz(rk_fetch(rk_extension_owner(),
-										"SELECT pg_catalog.clock_timestamp() - $1",
-										1, types, values, NULL, &isnull));
-}
-
-static Oid
-find_expired_leaf(Oid parent, const Interval *keep)
-{
-	TimestampTz limit = retention_limit(keep);
-	ListCell   *lc;
-
-	foreach(lc, find_inheritance_children(parent, NoLock))
-	{
-		TimestampTz from;
-		TimestampTz to;
-
-		if (rk_audit_leaf_bounds(lfirst_oid(lc), &from, &to) && to <= limit)
-			return lfirst_oid(lc);
-	}
-	return InvalidOid;
-}
-
-/*
- * Drop one leaf that is wholly older than its class is kept; returns how many
- * were dropped, and whether there may be more. One a transaction, because the
- * locks (ACCESS EXCLUSIVE on the class and the leaf) are held until it ends.
- */
-int64
-rk_audit_maintain_retention(bool *more)
-{
-	ListCell   *lc;
-
-	*more = false;
-	if (!OidIsValid(rk_audit_log_relation("log")))
-		return 0;
-	foreach(lc, rk_audit_classes())
-	{
-		RkRetentionClass *klass = lfirst(lc);
-		Oid			parent = rk_audit_class_table(klass->klass);
-		Oid			leaf = InvalidOid;
-
-		if (klass->keep != NULL && OidIsValid(parent))
-			leaf = find_expired_leaf(parent, klass->keep);
-		if (OidIsValid(leaf))
-		{
-			drop_leaf(parent, leaf);
-			*more = true;
-			return 1;
-		}
-	}
-	return 0;
-}
-
-/* ---- overflow ---- */
 
 /* What is moved at once: entries of one table and one week. */
 typedef struct OverflowGroup
@@ -228,7 +103,8 @@ static int64
 move_overflow_group(Oid owner, const OverflowGroup *group)
 {
 	int16		klass = class_of_table(owner, group->table_id);
-	char	   *leaf = rk_relation_name(rk_audit_leaf_ensure(klass, group->week));
+	Oid			relid = rk_audit_leaf_ensure(klass, group->week);
+	char	   *leaf;
 	Oid			types[4] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT2OID};
 	Datum		values[4] = {
 		Int32GetDatum(group->table_id), TimestampTzGetDatum(group->week),
@@ -236,6 +112,9 @@ move_overflow_group(Oid owner, const OverflowGroup *group)
 	};
 	StringInfoData sql;
 
+	if (!OidIsValid(relid))
+		return 0;
+	leaf = rk_relation_name(relid);
 	initStringInfo(&sql);
 	appendStringInfo(&sql,
 					 "WITH moved AS ("
@@ -293,8 +172,8 @@ overflow_has_rows(Oid owner)
  * overflow and leaves, SHARE UPDATE EXCLUSIVE on the log and a class that gets a
  * leaf, and where it can be had at once SHARE ROW EXCLUSIVE on the overflow.
  */
-int64
-rk_audit_maintain_overflow(void)
+static int64
+move_overflow(void)
 {
 	Oid			owner;
 	int64		moved = 0;
@@ -311,35 +190,21 @@ rk_audit_maintain_overflow(void)
 	return moved;
 }
 
-/* ---- as tasks of maintain() ---- */
-
-static void
-run_ahead(RkMaintainRun *run)
-{
-	run->changed = rk_audit_maintain_ahead();
-}
-
 static void
 run_overflow(RkMaintainRun *run)
 {
-	run->changed = rk_audit_maintain_overflow();
-}
-
-static void
-run_retention(RkMaintainRun *run)
-{
-	run->changed = rk_audit_maintain_retention(&run->more);
+	run->changed = move_overflow();
 }
 
 void
-rk_audit_leaves_init(void)
+rk_audit_upkeep_init(void)
 {
-	static const RkMaintainTask tasks[] = {
-		{.name = "audit log: leaves ahead",.feature = "audit",.owner_only = true,.run = run_ahead},
-		{.name = "audit log: overflow",.feature = "audit",.owner_only = true,.run = run_overflow},
-		{.name = "audit log: retention",.feature = "audit",.owner_only = true,.run = run_retention},
+	static const RkMaintainTask overflow = {
+		.name = "audit log: overflow",
+		.feature = "audit",
+		.owner_only = true,
+		.run = run_overflow
 	};
 
-	for (int i = 0; i < lengthof(tasks); i++)
-		rk_maintain_register(&tasks[i]);
+	rk_maintain_register(&overflow);
 }

@@ -11,6 +11,7 @@
  */
 #include "rowkeeper.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_namespace.h"
@@ -53,11 +54,21 @@ rk_events_listen(const RkEventListener *listener)
 	} while (0)
 
 /*
+ * A table was made to become a partition, and has what can be copied: what a
+ * feature adds of its own it adds now, before anybody can write a row there.
+ */
+void
+rk_tell_partition_built(Oid root, Oid partition)
+{
+	tell_listeners(partition_built, root, partition);
+}
+
+/*
  * Maintenance takes a partition of a table away, which is detached by now:
  * "drop", "archive" or "detach".
  */
 void
-rk_partition_expired(Oid root, const char *partition, const char *action)
+rk_tell_partition_expired(Oid root, const char *partition, const char *action)
 {
 	tell_listeners(partition_expired, root, partition, action);
 }
@@ -172,6 +183,23 @@ read_by_others(void)
 	return relids;
 }
 
+/* What ALTER TABLE ATTACH PARTITION attached, or InvalidOid. */
+static Oid
+attached_by(const List *subcommands)
+{
+	ListCell   *lc;
+
+	foreach(lc, subcommands)
+	{
+		const AlterTableCmd *subcommand = (const AlterTableCmd *) ((CollectedATSubcmd *) lfirst(lc))->parsetree;
+
+		if (IsA(subcommand, AlterTableCmd) && subcommand->subtype == AT_AttachPartition &&
+			IsA(subcommand->def, PartitionCmd))
+			return RangeVarGetRelid(((const PartitionCmd *) subcommand->def)->name, NoLock, true);
+	}
+	return InvalidOid;
+}
+
 /*
  * Whoever has TRIGGER on a table may make triggers, and put one in the place of
  * another of its name: what our names are is ours to say.
@@ -229,7 +257,11 @@ rowkeeper_on_ddl_end(PG_FUNCTION_ARGS)
 		if (!isnull && collected->type == SCT_Grant && collected->d.grant.istmt->objtype == OBJECT_TABLE)
 			tell_listeners(readers_altered, collected->d.grant.istmt->objects);
 		if (!isnull && collected->type == SCT_AlterTable)
+		{
 			command.subcommands = collected->d.alterTable.subcmds;
+			if (get_rel_relkind(command.relid) == RELKIND_PARTITIONED_TABLE)
+				command.attached = attached_by(command.subcommands);
+		}
 		if (class == RelationRelationId)
 			tell_listeners(relation_altered, &command);
 		else if (class == NamespaceRelationId)

@@ -324,10 +324,10 @@ maintain_jobs(RkMaintainRun *run)
 		return;
 	foreach(lc, waiting_roles())
 		if (lock_role(lfirst_oid(lc), false))
-		{
-			idle = lappend_oid(idle, lfirst_oid(lc));
-			run->changed += settle_jobs(lfirst_oid(lc));
-		}
+	{
+		idle = lappend_oid(idle, lfirst_oid(lc));
+		run->changed += settle_jobs(lfirst_oid(lc));
+	}
 	run->more = run->changed > 0;
 	if (run->more)
 		return;

@@ -64,7 +64,7 @@ is_constant(Node *node)
 		case T_A_ArrayExpr:
 			foreach(lc, ((A_ArrayExpr *) node)->elements)
 				if (!is_constant(lfirst(lc)))
-					return false;
+				return false;
 			return true;
 		default:
 			return false;
@@ -100,7 +100,7 @@ rk_job_check_call(Node *statement)
 		refuse_call("This is no call of a procedure.");
 	foreach(lc, call->args)
 		if (!is_constant(lfirst(lc)))
-			refuse_call("An argument is an expression.");
+		refuse_call("An argument is an expression.");
 }
 
 /* The error is about the text of the call, not about the statement that queues it. */
@@ -175,7 +175,7 @@ start_at_commit(const RkProcess *process)
 
 	foreach(lc, starts)
 		if (((RkProcess *) lfirst(lc))->role == process->role)
-			return;
+		return;
 	old = MemoryContextSwitchTo(TopTransactionContext);
 	copy = palloc(sizeof(RkProcess));
 	*copy = *process;

@@ -119,6 +119,15 @@ rk_process_become(void)
 	return process;
 }
 
+/* Transactions of the process from here on, whatever the database or role has for its own. */
+void
+rk_process_set_transactions(void)
+{
+	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_SESSION);
+}
+
 /*
  * Begin a transaction of ours, whatever those of the role are like by default
  * or have come to be by what it ran.

@@ -201,8 +201,7 @@ static void
 set_up_errand(const Errand *errand)
 {
 	rk_settings_pin();
-	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
+	rk_process_set_transactions();
 	SetConfigOption("lock_timeout", psprintf("%d", errand->lock_timeout), PGC_USERSET, PGC_S_SESSION);
 	if (errand->lock_timeout > 1)
 		SetConfigOption("deadlock_timeout", psprintf("%d", errand->lock_timeout / 2),

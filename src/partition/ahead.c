@@ -62,6 +62,22 @@ has_pages(Oid relid, bool unknown)
 }
 
 /*
+ * Whether somebody can see a row in a partition. Read as its owner, and taken to
+ * be none where it is locked.
+ */
+static bool
+has_rows(Oid relid)
+{
+	bool		isnull;
+
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return false;
+	(void) rk_fetch(rk_relation_owner(relid), psprintf("SELECT 1 FROM %s LIMIT 1", rk_relation_name(relid)),
+					0, NULL, NULL, NULL, &isnull);
+	return !isnull;
+}
+
+/*
  * The last partition that has rows, of a key of time only where it is yet to
  * come; NULL: none has.
  */
@@ -76,7 +92,8 @@ newest_partition(const RkPartitionSet *set)
 
 		if (part->pending || (rk_key_is_time(set->key) && part->lower <= now))
 			continue;
-		if (has_pages(part->relid, false))	/* the next run sees more */
+		if (has_pages(part->relid, false) &&	/* the next run sees more */
+			(!set->look_at_rows || has_rows(part->relid)))
 			return part;
 	}
 	return NULL;
@@ -331,10 +348,12 @@ rk_partitions_wanted(const RkPartitionSet *set, int limit, bool *more)
 			position = part->upper;
 			last = part;
 			text = NULL;
+
 			continue;
 		}
 		if (last != NULL)
 			text = rk_partition_upper_text(set, last);
+
 		last = NULL;
 		wanted = wanted_at(set, position, text);
 		if (strcmp(wanted->lower_text, "MAXVALUE") == 0)
@@ -347,18 +366,26 @@ rk_partitions_wanted(const RkPartitionSet *set, int limit, bool *more)
 		result = lappend(result, wanted);
 		position = wanted->upper;
 		text = wanted->upper_text;
+
 		if (strcmp(text, "MAXVALUE") == 0)
 			break;
 	}
 	return result;
 }
 
-/* Whether a position is neither past retention nor further ahead than partitions are made. */
+/*
+ * Whether a position is neither past retention nor further ahead than partitions
+ * are made, nor of the first years that there are, where a period would begin
+ * before time does.
+ */
 bool
 rk_partition_is_in_reach(const RkPartitionSet *set, int64 position)
 {
-	return position != RK_NO_START && position >= expiry_limit(set) &&
-		position <= last_wanted(set, rk_partition_now(set));
+	if (position == RK_NO_START || position == RK_NO_END || position < expiry_limit(set) ||
+		position > last_wanted(set, rk_partition_now(set)))
+		return false;
+	return !rk_key_is_time(set->key) ||
+		rk_grid_point(&set->grid, rk_grid_number(&set->grid, position)) != RK_NO_START;
 }
 
 /*

@@ -149,7 +149,8 @@ create_sql(const RkPartitionSet *set, const char *schema, const char *name, Oid 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE %sTABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY)",
 					 persistence == RELPERSISTENCE_UNLOGGED && !is_parent ? "UNLOGGED " : "",
-					 quote_qualified_identifier(schema, name), rk_relation_name(set->root));
+					 quote_qualified_identifier(schema, name),
+					 rk_relation_name(OidIsValid(set->options->template) ? set->options->template : set->root));
 	if (is_parent)
 		appendStringInfo(&sql, " PARTITION BY %s",
 						 text_about(set->owner, "SELECT pg_get_partkeydef($1)", model));
@@ -174,8 +175,8 @@ has_brin(const RkPartitionSet *set, Oid relid)
 	return !isnull;
 }
 
-static Oid build(FunctionCallInfo fcinfo, const RkPartitionSet *set, const char *schema,
-				 const char *name, Oid model);
+static Oid	build(FunctionCallInfo fcinfo, const RkPartitionSet *set, const char *schema,
+				  const char *name, Oid model);
 
 /* Partitions of a new partition, as those of the model. */
 static void
@@ -217,6 +218,7 @@ build(FunctionCallInfo fcinfo, const RkPartitionSet *set, const char *schema,
 				 psprintf("CREATE INDEX ON %s USING brin (%s)",
 						  quote_qualified_identifier(schema, name), quote_identifier(set->key->name)));
 	rk_partition_dress(set->root, relid, set->owner);
+	rk_tell_partition_built(set->root, relid);
 	if (is_divided(set, model))
 		build_below(fcinfo, set, schema, name, model);
 	return relid;

@@ -434,6 +434,23 @@ rowkeeper_partition(PG_FUNCTION_ARGS)
 
 /* ---- off ---- */
 
+/* Nobody but its owner ends it from now on. */
+static void
+warn_of_pending(Oid root)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(root)};
+	bool		isnull;
+	Datum		pending = rk_fetch(rk_extension_owner(), "SELECT inhrelid FROM pg_inherits WHERE inhparent = $1 AND inhdetachpending",
+								   1, types, values, NULL, &isnull);
+
+	if (!isnull)
+		ereport(WARNING,
+				(errmsg("the detach of %s from %s is pending", rk_relation_name(DatumGetObjectId(pending)), rk_relation_name(root)),
+				 errhint("ALTER TABLE %s DETACH PARTITION %s FINALIZE", rk_relation_name(root),
+						 rk_relation_name(DatumGetObjectId(pending)))));
+}
+
 static bool
 disable_partitions(FunctionCallInfo fcinfo, Oid root)
 {
@@ -441,6 +458,7 @@ disable_partitions(FunctionCallInfo fcinfo, Oid root)
 		return true;
 	if (!rk_partition_options_forget(root))
 		return false;
+	warn_of_pending(root);
 	rk_partition_intents_forget(root);
 	if (fcinfo != NULL)
 		rk_step(fcinfo, psprintf("-- %s is maintained no more, its partitions stay", rk_relation_name(root)));
@@ -479,17 +497,55 @@ maintained_tables(void)
 	return tables;
 }
 
-/*
- * A relation is gone: at once, for its OID may come again. (Before an update
- * of the extension its tables may not be there.)
- */
+/* ---- what happens to tables as objects ---- */
+
+/* Before an update of the extension its tables may not be there. */
+static bool
+has_registry(void)
+{
+	return OidIsValid(get_relname_relid("_partition_intents", get_namespace_oid("rowkeeper", false)));
+}
+
+/* At once: its name and its OID may come again. */
 static void
 relation_dropped(const RkDrop *drop)
 {
-	if (!OidIsValid(get_relname_relid("_partition_intents", get_namespace_oid("rowkeeper", false))))
+	if (!has_registry())
 		return;
-	(void) rk_partition_options_forget(drop->object);
+	rk_partition_name_dropped(drop->identity);
 	rk_partition_intent_forget(drop->object);
+}
+
+/*
+ * A maintained table is followed under its new name. A new one is nobody's yet,
+ * whatever was said of one of its name; but what a dump brings later than the
+ * registry is what that was said of.
+ */
+static void
+relation_altered(const RkDdlCommand *command)
+{
+	if (get_rel_relkind(command->relid) != RELKIND_PARTITIONED_TABLE || !has_registry())
+		return;
+	if (IsA(command->parsetree, RenameStmt))
+	{
+		const RenameStmt *rename = (const RenameStmt *) command->parsetree;
+
+		if (rename->renameType != OBJECT_COLUMN && rename->renameType != OBJECT_TABCONSTRAINT)
+			rk_partition_name_changed(command->relid, rename->relation->relname);
+	}
+	else if (IsA(command->parsetree, AlterObjectSchemaStmt))
+		rk_partition_schema_changed(command->relid,
+									((const AlterObjectSchemaStmt *) command->parsetree)->relation->schemaname);
+	else if (strncmp(command->tag, "CREATE", 6) == 0 && !rk_is_loading_dump())
+		(void) rk_partition_options_forget(command->relid);
+}
+
+static void
+schema_altered(const RkDdlCommand *command)
+{
+	if (IsA(command->parsetree, RenameStmt) && has_registry())
+		rk_partition_schema_renamed(((const RenameStmt *) command->parsetree)->subname,
+									((const RenameStmt *) command->parsetree)->newname);
 }
 
 void
@@ -501,6 +557,8 @@ rk_partition_enable_init(void)
 		.tables = maintained_tables
 	};
 	static const RkEventListener listener = {
+		.relation_altered = relation_altered,
+		.schema_altered = schema_altered,
 		.relation_dropped = relation_dropped
 	};
 
@@ -514,4 +572,5 @@ rk_partition_init(void)
 	rk_partition_enable_init();
 	rk_partition_upkeep_init();
 	rk_partition_convert_init();
+	rk_partition_own_init();
 }

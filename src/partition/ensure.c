@@ -61,7 +61,7 @@ position_of_moment(const RkPartitionSet *set, TimestampTz at)
 {
 	if (!rk_key_is_time(set->key))
 		refuse_value(set, TIMESTAMPTZOID);
-	return rk_key_is_instant(set->key) ? at : rk_wall_of(at, set->grid.zone);
+	return rk_key_is_instant(set->key) || TIMESTAMP_NOT_FINITE(at) ? at : rk_wall_of(at, set->grid.zone);
 }
 
 /* The second argument of partition_ensure(), by its type. */
@@ -84,7 +84,8 @@ position_argument(FunctionCallInfo fcinfo, const RkPartitionSet *set)
 		case TIMESTAMPOID:
 			if (set->key->type == TIMESTAMPOID || set->key->type == DATEOID)
 				return PG_GETARG_TIMESTAMP(1);
-			return position_of_moment(set, rk_instant_of(PG_GETARG_TIMESTAMP(1), session_timezone));
+			return position_of_moment(set, TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMP(1)) ? PG_GETARG_TIMESTAMP(1)
+									  : rk_instant_of(PG_GETARG_TIMESTAMP(1), session_timezone));
 		case UUIDOID:
 			if (set->key->type == UUIDOID)
 				return rk_key_position(set->key, PG_GETARG_DATUM(1));

@@ -282,27 +282,27 @@ rk_time_text(int64 position, bool zone)
 {
 	struct pg_tm tm;
 	fsec_t		fsec;
-	char		text[MAXDATELEN + 1];
+	char		buffer[MAXDATELEN + 1];
 
 	if (timestamp2tm(position, NULL, &tm, &fsec, NULL, NULL) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				 errmsg("timestamp out of range")));
 	tm.tm_isdst = 0;			/* there is a zone, if one is shown */
-	EncodeDateTime(&tm, fsec, zone, 0, NULL, USE_ISO_DATES, text);
-	return pstrdup(text);
+	EncodeDateTime(&tm, fsec, zone, 0, NULL, USE_ISO_DATES, buffer);
+	return pstrdup(buffer);
 }
 
 static char *
 date_text(int64 position)
 {
 	struct pg_tm tm;
-	char		text[MAXDATELEN + 1];
+	char		buffer[MAXDATELEN + 1];
 
 	j2date((int) floor_div(position, USECS_PER_DAY) + POSTGRES_EPOCH_JDATE,
 		   &tm.tm_year, &tm.tm_mon, &tm.tm_mday);
-	EncodeDateOnly(&tm, USE_ISO_DATES, text);
-	return pstrdup(text);
+	EncodeDateOnly(&tm, USE_ISO_DATES, buffer);
+	return pstrdup(buffer);
 }
 
 /* The range of a number's type. */

@@ -62,7 +62,7 @@ rk_partition_may_attach(const RkPartitionSet *set)
 		return false;
 	foreach(lc, partners)
 		if (!is_private(lfirst_oid(lc)))
-			return false;
+		return false;
 	return true;
 }
 
@@ -177,6 +177,14 @@ rk_partition_try(const RkLockRequest *locks, void (*body) (void *arg), void *arg
 	return false;
 }
 
+static void
+add_lock(RkLockRequest *locks, int *count, Oid relid, LOCKMODE mode)
+{
+	locks[*count].relid = relid;
+	locks[*count].mode = mode;
+	(*count)++;
+}
+
 /* The locks that attaching a partition takes, in the order of OIDs. */
 RkLockRequest *
 rk_partition_attach_locks(const RkPartitionSet *set)
@@ -189,11 +197,11 @@ rk_partition_attach_locks(const RkPartitionSet *set)
 
 	partners = list_delete_oid(partners, set->root);
 
-	locks[count++] = (RkLockRequest) {set->root, to_itself ? ShareRowExclusiveLock : ShareUpdateExclusiveLock};
+	add_lock(locks, &count, set->root, to_itself ? ShareRowExclusiveLock : ShareUpdateExclusiveLock);
 	foreach(lc, partners)
-		locks[count++] = (RkLockRequest) {lfirst_oid(lc), ShareRowExclusiveLock};
+		add_lock(locks, &count, lfirst_oid(lc), ShareRowExclusiveLock);
 	if (OidIsValid(set->default_partition))
-		locks[count++] = (RkLockRequest) {set->default_partition, AccessExclusiveLock};
+		add_lock(locks, &count, set->default_partition, AccessExclusiveLock);
 	return locks;
 }
 
@@ -205,17 +213,19 @@ RkLockRequest *
 rk_partition_removal_locks(const RkPartitionSet *set, Oid partition, bool detach, bool drop)
 {
 	List	   *partners = list_delete_oid(rk_partition_partners(detach ? set->root : partition), set->root);
-	RkLockRequest *locks = palloc0(sizeof(RkLockRequest) * (list_length(partners) + 4));
+	List	   *tree = rk_relation_tree(partition, NoLock);
+	RkLockRequest *locks = palloc0(sizeof(RkLockRequest) * (list_length(partners) + list_length(tree) + 3));
 	int			count = 0;
 	ListCell   *lc;
 
 	if (detach)
-		locks[count++] = (RkLockRequest) {set->root, AccessExclusiveLock};
+		add_lock(locks, &count, set->root, AccessExclusiveLock);
 	if (detach && OidIsValid(set->default_partition))
-		locks[count++] = (RkLockRequest) {set->default_partition, AccessExclusiveLock};
+		add_lock(locks, &count, set->default_partition, AccessExclusiveLock);
 	if (detach || drop)
 		foreach(lc, partners)
-			locks[count++] = (RkLockRequest) {lfirst_oid(lc), drop ? AccessExclusiveLock : ShareRowExclusiveLock};
-	locks[count++] = (RkLockRequest) {partition, AccessExclusiveLock};
+			add_lock(locks, &count, lfirst_oid(lc), drop ? AccessExclusiveLock : ShareRowExclusiveLock);
+	foreach(lc, tree)
+		add_lock(locks, &count, lfirst_oid(lc), AccessExclusiveLock);
 	return locks;
 }

@@ -2,20 +2,26 @@
  * options.c
  *
  * What partition() was told of a table: JSON in a row of
- * rowkeeper._partition_tables, which a dump takes along. (A trigger to carry
- * it, as other features have one, would lock out writers whenever it is made
- * or an option changes; nothing of this feature happens per row.) Lengths are
- * texts, because what they are depends on the key: an interval, or a whole
- * number. They are read here, strictly: '1' is never a second.
+ * rowkeeper._partition_tables, which a dump takes along and which has tables by
+ * their names. (A trigger to carry it, as other features have one, would lock
+ * out writers whenever it is made or an option changes; nothing of this feature
+ * happens per row.)
+ *
+ * Lengths are texts, because what they are depends on the key: an interval, or a
+ * whole number. They are read here, strictly: '1' is never a second.
  */
 #include "partition/partition.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "common/int.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+
+#define MAX_YEARS 6000			/* so far time goes back */
 
 /* ---- as JSON ---- */
 
@@ -59,48 +65,148 @@ rk_partition_options_format(const RkPartitionOptions *options)
 
 /* ---- the registry ---- */
 
-/* What a table was told; NULL where it is not maintained. */
+/* The key of a table's row: its schema and name; false: there is no such table. */
+static bool
+names_of(Oid relid, Datum values[2])
+{
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
+		return false;
+	values[0] = CStringGetTextDatum(get_namespace_name(get_rel_namespace(relid)));
+	values[1] = CStringGetTextDatum(name);
+	return true;
+}
+
+#define OF_TABLE " WHERE table_schema = $1 AND table_name = $2"
+
+/* What is wanted of a table; NULL where it is not maintained. */
 RkPartitionOptions *
 rk_partition_options_of(Oid root)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(root)};
+	Oid			types[2] = {TEXTOID, TEXTOID};
+	Datum		values[2];
 	bool		isnull;
 	Datum		stored;
 
-	stored = rk_fetch(rk_extension_owner(),
-					  "SELECT options FROM rowkeeper._partition_tables WHERE relation = $1",
-					  1, types, values, NULL, &isnull);
-	return isnull ? NULL : rk_partition_options_parse(DatumGetJsonbP(stored));
+	if (!names_of(root, values))
+		return NULL;
+	stored = rk_fetch(rk_extension_owner(), "SELECT options FROM rowkeeper._partition_tables" OF_TABLE,
+					  2, types, values, NULL, &isnull);
+	return isnull ? rk_partition_own_options_of(root) : rk_partition_options_parse(DatumGetJsonbP(stored));
 }
 
 void
 rk_partition_options_store(Oid root, const RkPartitionOptions *options)
 {
-	Oid			types[2] = {OIDOID, TEXTOID};
-	Datum		values[2];
+	Oid			types[3] = {TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[3];
 
-	values[0] = ObjectIdGetDatum(root);
-	values[1] = CStringGetTextDatum(rk_partition_options_format(options));
+	if (!names_of(root, values))
+		elog(ERROR, "cache lookup failed for relation %u", root);
+	values[2] = CStringGetTextDatum(rk_partition_options_format(options));
 	(void) rk_run_args(rk_extension_owner(),
-					   "INSERT INTO rowkeeper._partition_tables (relation, options) VALUES ($1, $2::jsonb)"
-					   " ON CONFLICT (relation) DO UPDATE SET options = EXCLUDED.options",
-					   2, types, values, NULL);
+					   "INSERT INTO rowkeeper._partition_tables (table_schema, table_name, options) VALUES ($1, $2, $3::jsonb)"
+					   " ON CONFLICT (table_schema, table_name) DO UPDATE SET options = EXCLUDED.options",
+					   3, types, values, NULL);
 }
 
 /* Returns whether it was maintained. */
 bool
 rk_partition_options_forget(Oid root)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(root)};
+	Oid			types[2] = {TEXTOID, TEXTOID};
+	Datum		values[2];
 
-	return rk_run_args(rk_extension_owner(),
-					   "DELETE FROM rowkeeper._partition_tables WHERE relation = $1",
-					   1, types, values, NULL) > 0;
+	return names_of(root, values) &&
+		rk_run_args(rk_extension_owner(), "DELETE FROM rowkeeper._partition_tables" OF_TABLE,
+					2, types, values, NULL) > 0;
 }
 
-/* Every maintained table that exists: RkPartitionTable *. */
+/* ---- what becomes of the names ---- */
+
+/* A relation is gone that had this identity, as the server writes it. */
+void
+rk_partition_name_dropped(const char *identity)
+{
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1] = {CStringGetTextDatum(identity)};
+
+	(void) rk_run_args(rk_extension_owner(),
+					   "DELETE FROM rowkeeper._partition_tables"
+					   " WHERE ARRAY[table_schema, table_name]::text[] = parse_ident($1)",
+					   1, types, values, NULL);
+}
+
+/*
+ * A table of the first names has the others now. Whatever was said of one that
+ * had those before is of one that is gone. Returns whether it is maintained.
+ */
+static bool
+move_row(const char *schema, const char *name, const char *new_schema, const char *new_name)
+{
+	Oid			types[4] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[4] = {
+		CStringGetTextDatum(new_schema), CStringGetTextDatum(new_name),
+		CStringGetTextDatum(schema), CStringGetTextDatum(name)
+	};
+
+	(void) rk_run_args(rk_extension_owner(), "DELETE FROM rowkeeper._partition_tables" OF_TABLE,
+					   2, types, values, NULL);
+	return rk_run_args(rk_extension_owner(),
+					   "UPDATE rowkeeper._partition_tables SET table_schema = $1, table_name = $2"
+					   " WHERE table_schema = $3 AND table_name = $4",
+					   4, types, values, NULL) > 0;
+}
+
+/* A table was renamed. */
+void
+rk_partition_name_changed(Oid relid, const char *old_name)
+{
+	char	   *schema = get_namespace_name(get_rel_namespace(relid));
+
+	(void) move_row(schema, old_name, schema, get_rel_name(relid));
+}
+
+/*
+ * A table went into another schema, from this one; NULL: from the first in
+ * search_path that had it, and so has none of its name any more.
+ */
+void
+rk_partition_schema_changed(Oid relid, const char *old_schema)
+{
+	char	   *name = get_rel_name(relid);
+	char	   *schema = get_namespace_name(get_rel_namespace(relid));
+	ListCell   *lc;
+
+	if (old_schema != NULL)
+	{
+		(void) move_row(old_schema, name, schema, name);
+		return;
+	}
+	foreach(lc, fetch_search_path(false))
+	{
+		if (!OidIsValid(get_relname_relid(name, lfirst_oid(lc))) &&
+			move_row(get_namespace_name(lfirst_oid(lc)), name, schema, name))
+			break;
+	}
+}
+
+/* A schema was renamed; what was said of one of that name is of one that is gone. */
+void
+rk_partition_schema_renamed(const char *old_name, const char *new_name)
+{
+	Oid			types[2] = {TEXTOID, TEXTOID};
+	Datum		values[2] = {CStringGetTextDatum(new_name), CStringGetTextDatum(old_name)};
+
+	(void) rk_run_args(rk_extension_owner(), "DELETE FROM rowkeeper._partition_tables WHERE table_schema = $1",
+					   1, types, values, NULL);
+	(void) rk_run_args(rk_extension_owner(),
+					   "UPDATE rowkeeper._partition_tables SET table_schema = $1 WHERE table_schema = $2",
+					   2, types, values, NULL);
+}
+
+/* Every table that partition() was told of and that exists: RkPartitionTable *. */
 List *
 rk_partition_tables(void)
 {
@@ -111,7 +217,9 @@ rk_partition_tables(void)
 	rk_identity_assume(&saved, rk_extension_owner(), false);
 	SPI_connect();
 	if (SPI_execute("SELECT c.oid, t.options FROM rowkeeper._partition_tables t"
-					" JOIN pg_class c ON c.oid = t.relation ORDER BY c.oid", false, 0) != SPI_OK_SELECT)
+					" JOIN pg_namespace n ON n.nspname = t.table_schema"
+					" JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.table_name ORDER BY c.oid",
+					false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the maintained tables");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -134,7 +242,7 @@ rk_partition_tables(void)
 
 typedef struct Parse
 {
-	const char *text;
+	const char *input;
 	Interval   *result;
 } Parse;
 
@@ -143,7 +251,7 @@ parse_interval(void *arg)
 {
 	Parse	   *parse = arg;
 
-	parse->result = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(parse->text),
+	parse->result = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(parse->input),
 														  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 }
 
@@ -151,7 +259,9 @@ parse_interval(void *arg)
 Interval *
 rk_partition_interval(const char *text)
 {
-	Parse		parse = {.text = text};
+	Parse		parse;
+
+	parse.input = text;
 
 	parse_interval(&parse);
 	return parse.result;
@@ -165,7 +275,7 @@ rk_partition_number(const char *text)
 
 /* As it is stored, whatever IntervalStyle says. */
 char *
-rk_partition_interval_text(Interval *interval)
+rk_partition_interval_text(const Interval *interval)
 {
 	int			style = IntervalStyle;
 	char	   *text;
@@ -173,6 +283,7 @@ rk_partition_interval_text(Interval *interval)
 	IntervalStyle = INTSTYLE_POSTGRES;	/* nothing in between can fail but
 										 * memory */
 	text = DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(interval)));
+
 	IntervalStyle = style;
 	return text;
 }
@@ -186,9 +297,11 @@ is_bare_number(const char *text)
 static char *
 check_interval(const char *option, const char *text, bool zero)
 {
-	Parse		parse = {.text = text};
+	Parse		parse;
 	ErrorData  *error;
 	Interval   *interval;
+
+	parse.input = text;
 
 	if (zero && strcmp(text, "0") == 0)
 		return NULL;
@@ -210,6 +323,10 @@ check_interval(const char *option, const char *text, bool zero)
 		rk_refuse_option(option, "must not be negative", NULL);
 	if (interval->month == PG_INT32_MAX)	/* infinity, where there is one */
 		rk_refuse_option(option, "must be finite", NULL);
+	if (interval->month / MONTHS_PER_YEAR + interval->day / DAYS_PER_YEAR +
+		interval->time / (USECS_PER_DAY * DAYS_PER_YEAR) > MAX_YEARS)
+		rk_refuse_option(option, psprintf("\"%s\" is more than %d years", text, MAX_YEARS),
+						 zero ? "'0' keeps for ever." : NULL);
 	return rk_partition_interval_text(interval);
 }
 

@@ -96,6 +96,8 @@ typedef struct RkPartitionOptions
 	bool		brin;
 	char	   *epoch;
 	char	   *origin;			/* as text: a number, or a moment */
+	Oid			template;		/* of a table of our own: what partitions are
+								 * made like; never stored */
 } RkPartitionOptions;
 
 extern RkPartitionOptions *rk_partition_options_parse(Jsonb *stored);
@@ -103,6 +105,10 @@ extern char *rk_partition_options_format(const RkPartitionOptions *options);
 extern RkPartitionOptions *rk_partition_options_of(Oid root);
 extern void rk_partition_options_store(Oid root, const RkPartitionOptions *options);
 extern bool rk_partition_options_forget(Oid root);
+extern void rk_partition_name_dropped(const char *identity);
+extern void rk_partition_name_changed(Oid relid, const char *old_name);
+extern void rk_partition_schema_changed(Oid relid, const char *old_schema);
+extern void rk_partition_schema_renamed(const char *old_name, const char *new_name);
 
 typedef struct RkPartitionTable
 {
@@ -112,7 +118,7 @@ typedef struct RkPartitionTable
 
 extern List *rk_partition_tables(void);
 extern Interval *rk_partition_interval(const char *text);
-extern char *rk_partition_interval_text(Interval *interval);
+extern char *rk_partition_interval_text(const Interval *interval);
 extern int64 rk_partition_number(const char *text);
 extern int64 rk_partition_origin(const RkGrid *grid, const char *text);
 extern char *rk_partition_origin_text(const RkGrid *grid, int64 origin);
@@ -141,6 +147,8 @@ typedef struct RkPartitionSet
 	RkPartition *parts;			/* by lower bound; without the default one */
 	int			count;
 	Oid			default_partition;	/* or InvalidOid */
+	bool		look_at_rows;	/* pages are not enough: inserts that were
+								 * rolled back leave some */
 } RkPartitionSet;
 
 extern char *rk_partition_key_problem(Oid relid, AttrNumber *column);
@@ -203,6 +211,11 @@ extern bool rk_partition_try(const RkLockRequest *locks, void (*body) (void *arg
 							 bool insist, ErrorData **failure);
 extern RkLockRequest *rk_partition_attach_locks(const RkPartitionSet *set);
 extern RkLockRequest *rk_partition_removal_locks(const RkPartitionSet *set, Oid partition, bool detach, bool drop);
+
+/* own.c: partitioned tables of features of ours */
+extern RkPartitionOptions *rk_partition_own_options_of(Oid root);
+extern List *rk_partition_own_tables(void);
+extern void rk_partition_own_init(void);
 
 /* upkeep.c: what maintain() does, table by table */
 typedef enum RkWork

@@ -159,20 +159,41 @@ drop_command(Oid partition)
 	return get_rel_relkind(partition) == RELKIND_FOREIGN_TABLE ? "DROP FOREIGN TABLE" : "DROP TABLE";
 }
 
+/* "ALTER TABLE ... SET SCHEMA ...", of a partition and of those below it. */
+static List *
+archive_sql(const RkPartitionSet *set, Oid partition)
+{
+	List	   *statements = NIL;
+	ListCell   *lc;
+
+	foreach(lc, rk_relation_tree(partition, NoLock))
+		statements = lappend(statements, psprintf("ALTER TABLE %s SET SCHEMA %s", rk_relation_name(lfirst_oid(lc)),
+												  quote_identifier(set->options->archive_schema)));
+	return statements;
+}
+
+static void
+archive(const RkPartitionSet *set, Oid partition)
+{
+	ListCell   *lc;
+
+	foreach(lc, archive_sql(set, partition))
+		rk_partition_run(set->owner, lfirst(lc));
+}
+
 /* The end of a partition that is detached. */
 static void
 dispose_of(const RkPartitionSet *set, Oid partition)
 {
 	char	   *name = rk_relation_name(partition);
 
-	rk_partition_expired(set->root, name, set->options->on_expiry);
+	rk_tell_partition_expired(set->root, name, set->options->on_expiry);
 	if (is_action(set, "drop"))
 		rk_partition_run(set->owner, psprintf("%s %s", drop_command(partition), name));
 	else
 		drop_added_checks(set, partition);
 	if (is_action(set, "archive"))
-		rk_partition_run(set->owner, psprintf("ALTER TABLE %s SET SCHEMA %s", name,
-											  quote_identifier(set->options->archive_schema)));
+		archive(set, partition);
 	rk_partition_intent_forget(partition);
 }
 
@@ -414,6 +435,9 @@ rk_partition_expire(RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run)
 
 	if (!take_outcome(turn, run))
 		return RK_WORK_LATER;
+
+	/* what ids expire is told by the last row that there is */
+	set->look_at_rows = !rk_key_is_time(set->key) && (turn->intents || rk_partitions_expired(set) != NIL);
 	while (turn->intents && OidIsValid(partition = first_intent(set->root)))
 	{
 		const RkPartition *part = find_partition(set, partition);
@@ -445,7 +469,6 @@ rk_partition_expire_sql(const RkPartitionSet *set, Oid partition)
 	if (is_action(set, "drop"))
 		plan = lappend(plan, psprintf("%s %s", drop_command(partition), name));
 	else if (is_action(set, "archive"))
-		plan = lappend(plan, psprintf("ALTER TABLE %s SET SCHEMA %s", name,
-									  quote_identifier(set->options->archive_schema)));
+		plan = list_concat(plan, archive_sql(set, partition));
 	return plan;
 }

@@ -47,6 +47,7 @@ rowkeeper_partition_plan(PG_FUNCTION_ARGS)
 				 errhint("SELECT rowkeeper.partition(%s) begins.",
 						 quote_literal_cstr(rk_relation_name(target)))));
 	set = rk_partition_set_load(target, options);
+	set->look_at_rows = !rk_key_is_time(set->key);
 	foreach(lc, rk_partitions_wanted(set, INT_MAX, &more))
 	{
 		rk_step(fcinfo, rk_partition_create_sql(set, lfirst(lc)));
@@ -86,10 +87,10 @@ set_value(State *state, int column, Datum value)
 }
 
 static void
-set_text(State *state, int column, const char *text)
+set_text(State *state, int column, const char *string)
 {
-	if (text != NULL)
-		set_value(state, column, CStringGetTextDatum(text));
+	if (string != NULL)
+		set_value(state, column, CStringGetTextDatum(string));
 }
 
 /* A position for people: a bound without quotes. */
@@ -194,8 +195,8 @@ rowkeeper_partition_state(PG_FUNCTION_ARGS)
 /*
  * rowkeeper._partition_default_rows(target oid) returns bigint: how many rows
  * are in the default partition of a maintained table, ROWS_COUNTED at most.
- * Counted as its owner; NULL where it has none, or is locked, and for who is
- * not a member of the owner.
+ * Counted as the owner of that partition. NULL where it has none, or is locked,
+ * and for who is not a member of the table's owner, or is held to row security.
  */
 Datum
 rowkeeper_partition_default_rows(PG_FUNCTION_ARGS)
@@ -207,14 +208,14 @@ rowkeeper_partition_default_rows(PG_FUNCTION_ARGS)
 	Datum		count;
 
 	/* a count of all rows is not for whom row security hides some */
-	if (get_rel_name(root) != NULL && rk_is_relation_owner(root, GetUserId()))
+	if (get_rel_name(root) != NULL && rk_is_relation_owner(root, GetUserId()) && !rk_is_held(root))
 		options = rk_partition_options_of(root);
 	if (options != NULL)
 		set = rk_partition_set_load(root, options);
 	if (set == NULL || !OidIsValid(set->default_partition) ||
 		!ConditionalLockRelationOid(set->default_partition, AccessShareLock))
 		PG_RETURN_NULL();
-	count = rk_fetch(set->owner,
+	count = rk_fetch(rk_relation_owner(set->default_partition),
 					 psprintf("SELECT count(*) FROM (SELECT FROM %s LIMIT %d) x",
 							  rk_relation_name(set->default_partition), ROWS_COUNTED),
 					 0, NULL, NULL, NULL, &isnull);

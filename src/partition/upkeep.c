@@ -32,7 +32,8 @@ typedef bool (*Concerns) (const RkPartitionTable *table, List *intents);
 typedef struct Queue
 {
 	List	   *turns;			/* RkTurn * */
-	List	   *options;		/* as they were read for all at once: RkPartitionTable * */
+	List	   *options;		/* as they were read for all at once:
+								 * RkPartitionTable * */
 } Queue;
 
 /* ---- the queue ---- */
@@ -45,14 +46,14 @@ make_queue(RkMaintainRun *run, Concerns concerns)
 	List	   *intents = rk_partition_intents();
 	ListCell   *lc;
 
-	queue->options = rk_partition_tables();
+	queue->options = list_concat(rk_partition_tables(), rk_partition_own_tables());
 	foreach(lc, queue->options)
 	{
 		RkPartitionTable *table = lfirst(lc);
 		RkTurn	   *turn;
 
 		if (!concerns(table, intents) || !rk_is_relation_owner(table->root, GetUserId()) ||
-			(OidIsValid(run->target) && rk_root_of(run->target) != table->root))
+			(OidIsValid(run->target) && run->target != table->root && rk_root_of(run->target) != table->root))
 			continue;
 		turn = palloc0(sizeof(RkTurn));
 		turn->root = table->root;
@@ -323,11 +324,13 @@ rk_partition_create(const RkPartitionSet *set, const RkWanted *wanted, const RkL
  * one need not read their partitions again: those of one maintain(), which
  * is told by its statement.
  */
-static struct
+typedef struct Unexpired
 {
 	TimestampTz statement;
 	List	   *roots;
-}			unexpired;
+} Unexpired;
+
+static Unexpired unexpired;
 
 static void
 note_unexpired(const RkPartitionSet *set)

@@ -162,7 +162,7 @@ table_altered(const RkDdlCommand *command)
 		enabled_table_altered(command, root, options);
 	release_detached(command);
 	if (!rk_is_loading_dump())
-		(void) rk_flag_guards_set(NULL, command->relid, false);
+		(void) rk_flag_guards_set(NULL, OidIsValid(command->attached) ? command->attached : command->relid, false);
 }
 
 /* A relation was created or altered, and with it what inherits from it. */

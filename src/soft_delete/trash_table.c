@@ -923,13 +923,11 @@ follow_partitions(Oid root)
 
 /* A partition with a trash of its own would keep rows of a table that has none. */
 static void
-refuse_partition_with_trash(Oid root)
+refuse_partition_with_trash(Oid root, Oid attached)
 {
 	ListCell   *lc;
 
-	if (get_rel_relkind(root) != RELKIND_PARTITIONED_TABLE)
-		return;
-	foreach(lc, rk_relation_tree(root, NoLock))
+	foreach(lc, rk_relation_tree(attached, NoLock))
 		if (rk_trash_options_of(lfirst_oid(lc)) != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -1004,8 +1002,8 @@ table_altered(const RkDdlCommand *command)
 		return;
 	root = rk_root_of(command->relid);
 	options = rk_trash_options_of(root);
-	if (options == NULL && !rk_is_loading_dump())
-		refuse_partition_with_trash(root);
+	if (options == NULL && OidIsValid(command->attached) && !rk_is_loading_dump())
+		refuse_partition_with_trash(root, command->attached);
 	if (options == NULL || options->trash_table == NULL)
 		return;
 

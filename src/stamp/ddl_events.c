@@ -156,28 +156,16 @@ check_attached(Oid root, Oid attached)
 }
 
 static void
-check_subcommands(const RkDdlCommand *command)
+check_newcomer(const RkDdlCommand *command)
 {
 	ListCell   *lc;
 
-	if (get_rel_relkind(command->relid) != RELKIND_PARTITIONED_TABLE)
+	if (!OidIsValid(command->attached))
 		return;
-	foreach(lc, command->subcommands)
-	{
-		AlterTableCmd *subcommand = (AlterTableCmd *) ((CollectedATSubcmd *) lfirst(lc))->parsetree;
-		ListCell   *below;
-		Oid			attached;
-
-		if (subcommand->subtype != AT_AttachPartition)
-			continue;
-		attached = RangeVarGetRelid(((PartitionCmd *) subcommand->def)->name, NoLock, true);
-		if (!OidIsValid(attached))
-			continue;
-		check_attached(command->relid, attached);
-		/* all of them are locked */
-		foreach(below, rk_relation_tree(attached, NoLock))
-			check_relation(command, lfirst_oid(below));
-	}
+	check_attached(command->relid, command->attached);
+	/* all of them are locked */
+	foreach(lc, rk_relation_tree(command->attached, NoLock))
+		check_relation(command, lfirst_oid(lc));
 }
 
 /* ---- listeners ---- */
@@ -206,7 +194,7 @@ relation_altered(const RkDdlCommand *command)
 	if (may_have_triggers(command->relid))
 	{
 		check_relation(command, command->relid);
-		check_subcommands(command);
+		check_newcomer(command);
 	}
 	foreach(lc, stamped_besides(command->relid))
 	{

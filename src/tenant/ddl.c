@@ -48,14 +48,8 @@ find_subcommand(const RkDdlCommand *command, AlterTableType type)
 static Oid
 find_newcomer(const RkDdlCommand *command)
 {
-	const CollectedATSubcmd *attach = find_subcommand(command, AT_AttachPartition);
-
-	if (attach != NULL)
-	{
-		const PartitionCmd *partition = (const PartitionCmd *) ((const AlterTableCmd *) attach->parsetree)->def;
-
-		return RangeVarGetRelid(partition->name, NoLock, false);
-	}
+	if (OidIsValid(command->attached))
+		return command->attached;
 	return strncmp(command->tag, "CREATE", 6) == 0 || strncmp(command->tag, "IMPORT", 6) == 0
 		? command->relid : InvalidOid;
 }
@@ -125,7 +119,6 @@ follow_newcomer(Oid newcomer)
 {
 	Oid			root = rk_root_of(newcomer);
 	RkTenantOptions *options;
-	List	   *news;
 	ListCell   *lc;
 
 	if (root == newcomer)
@@ -139,11 +132,23 @@ follow_newcomer(Oid newcomer)
 		return;
 	}
 	rk_tenant_check_columns(root, options);
-	news = rk_relation_tree(newcomer, NoLock);
-	foreach(lc, rk_relation_tree(root, NoLock))
-		if (lfirst_oid(lc) != root &&
-			(list_member_oid(news, lfirst_oid(lc)) || rk_tenant_options_of(lfirst_oid(lc)) == NULL))
+	foreach(lc, rk_relation_tree(newcomer, NoLock))
 		protect_partition(root, lfirst_oid(lc), options);
+}
+
+/*
+ * What is to become a partition is isolated before it is one, and remembers the
+ * flags that its table had before: it was made with those.
+ */
+static void
+partition_built(Oid root, Oid partition)
+{
+	RkTenantOptions *options = rk_tenant_options_of(root);
+
+	if (options == NULL)
+		return;
+	(void) rk_tenant_trigger_ensure(NULL, partition, options);
+	(void) rk_tenant_protect(NULL, partition, options);
 }
 
 /* Policies follow a renamed column by themselves; the options by name. */
@@ -226,7 +231,8 @@ rk_tenant_ddl_init(void)
 {
 	static const RkEventListener listener = {
 		.trigger_created = trigger_created,
-		.relation_altered = relation_altered
+		.relation_altered = relation_altered,
+		.partition_built = partition_built
 	};
 
 	rk_events_listen(&listener);

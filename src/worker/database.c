@@ -55,6 +55,7 @@ is_for_us(void)
 	bool		result;
 
 	rk_process_begin();
+	rk_process_set_transactions();
 	version = installed_version();
 	result = version != NULL && strcmp(version, RK_EXTENSION_VERSION) == 0;
 	if (version != NULL && !result)

@@ -86,7 +86,7 @@ is_listed(const char *database)
 		return true;
 	foreach(lc, names)
 		if (strcmp(lfirst(lc), database) == 0)
-			return true;
+		return true;
 	return false;
 }
 

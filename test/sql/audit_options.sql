@@ -68,7 +68,7 @@ SELECT rowkeeper.audit('notes', keep => '0') \g /dev/null
 INSERT INTO notes VALUES (2);
 SELECT rowkeeper.audit('notes', keep => '24 months') \g /dev/null
 INSERT INTO notes VALUES (3);
-SELECT l.record_id, c.keep, l.tableoid::regclass::text ~ ('^rowkeeper_log.log_c' || l.class || '_\d{8}$') AS in_its_leaf
+SELECT l.record_id, c.keep, l.tableoid::regclass::text ~ ('^rowkeeper_log.log_c' || l.class || '_p\d{8}$') AS in_its_leaf
     FROM rowkeeper_log.log l JOIN rowkeeper_log.classes c USING (class) JOIN rowkeeper_log.tables t USING (table_id)
     WHERE t.table_name = 'notes' AND t.table_schema = 'audit_options' AND action = 'I' ORDER BY l.id;
 -- each of them has its leaves for the weeks ahead

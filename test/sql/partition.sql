@@ -83,7 +83,38 @@ SELECT rowkeeper.leave('metrics');
 SELECT count(*) FROM bounds('metrics');
 -- a table that is dropped is forgotten
 DROP TABLE events;
-SELECT * FROM rowkeeper._partition_tables WHERE relation::text !~ '\.' OR relation::text ~ '^partition\.';
+SELECT * FROM rowkeeper._partition_tables WHERE table_name = 'events';
+-- a table that gets another name is maintained under it
+CREATE SCHEMA partition_elsewhere;
+CREATE TABLE "Moving" (id int) PARTITION BY RANGE (id);
+CREATE TABLE still (id int) PARTITION BY RANGE (id);
+SELECT count(*) FROM rowkeeper.partition('"Moving"', 'id', '10');
+SELECT count(*) FROM rowkeeper.partition('still', 'id', '10');
+ALTER TABLE "Moving" RENAME id TO key;
+ALTER TABLE "Moving" RENAME TO moved;
+ALTER TABLE moved SET SCHEMA partition_elsewhere;
+SELECT target, call FROM rowkeeper.features WHERE feature = 'partition' AND target::text ~ 'mov|still' ORDER BY 1;
+ALTER TABLE partition_elsewhere.moved SET SCHEMA partition;
+ALTER TABLE still RENAME TO between;
+ALTER TABLE moved RENAME TO still;
+ALTER TABLE between RENAME TO moved;
+ALTER SCHEMA partition_elsewhere RENAME TO partition_elsewhere_2;
+ALTER TABLE still SET SCHEMA partition_elsewhere_2;
+ALTER SCHEMA partition_elsewhere_2 RENAME TO partition_elsewhere;
+SELECT target, call FROM rowkeeper.features WHERE feature = 'partition' AND target::text ~ 'mov|still' ORDER BY 1;
+-- of one that went unheard nothing is left, should its name come again
+ALTER EVENT TRIGGER rowkeeper_drop DISABLE;
+DROP TABLE moved;
+DROP TABLE partition_elsewhere.still;
+ALTER EVENT TRIGGER rowkeeper_drop ENABLE ALWAYS;
+SELECT check_name, level, object, detail, remedy FROM rowkeeper.doctor('partition_elsewhere', 'partition');
+CREATE TABLE moved (id int) PARTITION BY RANGE (id);
+CREATE TABLE other (id int) PARTITION BY RANGE (id);
+ALTER TABLE other RENAME TO still;
+ALTER TABLE still SET SCHEMA partition_elsewhere;
+SELECT table_name FROM rowkeeper._partition_tables WHERE table_name IN ('moved', 'still', 'other');
+DROP TABLE moved;
+DROP SCHEMA partition_elsewhere CASCADE;
 -- a dry run
 BEGIN;
 SELECT count(*) FROM rowkeeper.partition('metrics', keep => '1 year');

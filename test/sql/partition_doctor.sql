@@ -79,7 +79,7 @@ SELECT remedy FROM rowkeeper.doctor('partition_doctor', 'partition') \gexec
 -- what can be maintained no more
 CREATE TABLE altered (at timestamptz) PARTITION BY RANGE (at);
 SELECT count(*) FROM rowkeeper.partition('altered', 'at', '1 day', timezone => 'Europe/Berlin');
-UPDATE rowkeeper._partition_tables SET options = options || '{"timezone": "Gone/Away"}' WHERE relation = 'altered'::regclass;
+UPDATE rowkeeper._partition_tables SET options = options || '{"timezone": "Gone/Away"}' WHERE table_name = 'altered';
 :findings;
 SELECT table_name, next_action FROM rowkeeper.partition_status WHERE table_name = 'altered';
 SELECT healthy, detail FROM rowkeeper.features WHERE target = 'altered'::regclass;

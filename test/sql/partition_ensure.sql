@@ -70,6 +70,15 @@ INSERT INTO accounts VALUES (1);
 INSERT INTO bookings VALUES (5, 1);
 COMMIT;
 
+-- what lies at no time, or before the first one that a partition begins at
+CREATE TABLE clocks (at timestamp) PARTITION BY RANGE (at);
+SELECT count(*) FROM rowkeeper.partition('clocks', 'at', '1 month');
+SELECT rowkeeper.partition_ensure('clocks', 'infinity'::timestamptz);
+SELECT rowkeeper.partition_ensure('clocks', '-infinity'::timestamp);
+SELECT rowkeeper.partition_ensure('clocks', 'infinity');
+SELECT rowkeeper.partition_ensure('clocks', '4000-01-01 BC'::timestamp);
+SELECT rowkeeper.partition_ensure('clocks', '1815-06-18'::timestamp);
+
 -- who may: who may write
 CREATE ROLE regress_rk_writer;
 CREATE ROLE regress_rk_reader;

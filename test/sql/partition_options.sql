@@ -43,6 +43,8 @@ SELECT rowkeeper.partition('by_time', 'at', '1 day', ahead => '7');
 SELECT rowkeeper.partition('by_time', 'at', '1 day', ahead => '0 days');
 SELECT rowkeeper.partition('by_time', 'at', '1 day', ahead => '1000 years');
 SELECT rowkeeper.partition('by_time', 'at', '1 day', keep => '-3 months');
+SELECT rowkeeper.partition('by_time', 'at', '1 day', keep => '100000 years');
+SELECT rowkeeper.partition('by_time', 'at', '1 day', ahead => '100000 years');
 SELECT rowkeeper.partition('by_time', 'at', '1 day', keep => '90');
 SELECT rowkeeper.partition('by_time', 'at', '1 day', keep => 'a while');
 SELECT rowkeeper.partition('by_day', 'day', '6 hours');

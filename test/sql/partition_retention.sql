@@ -147,6 +147,21 @@ DROP VIEW of_one;
 CALL rowkeeper.maintain('viewed');
 SELECT to_regclass('viewed_p0'), leaves('viewed');
 
+-- pages that nobody has a row in expire nothing
+CREATE TABLE tried (id int) PARTITION BY RANGE (id);
+SELECT count(*) FROM rowkeeper.partition('tried', 'id', '10', keep => '20');
+INSERT INTO tried VALUES (1), (11), (21);
+BEGIN;
+INSERT INTO tried VALUES (42);
+ROLLBACK;
+CALL rowkeeper.maintain('tried');
+SELECT * FROM tried ORDER BY id;
+SELECT count(*) FROM rowkeeper.partition_plan('tried');
+INSERT INTO tried VALUES (42);
+SELECT rowkeeper.partition_plan('tried');
+CALL rowkeeper.maintain('tried');
+SELECT * FROM tried ORDER BY id;
+
 -- kept for ever, by default
 CREATE TABLE kept (at date) PARTITION BY RANGE (at);
 CREATE TABLE kept_1 PARTITION OF kept FOR VALUES FROM ('2001-01-01') TO ('2002-01-01');

@@ -56,7 +56,7 @@ SQL
 
 # Some entries in the overflow, too, from another actor.
 sql($node, <<'SQL');
-DO $$ BEGIN EXECUTE format('DROP TABLE rowkeeper_log.log_c%s_%s',
+DO $$ BEGIN EXECUTE format('DROP TABLE rowkeeper_log.log_c%s_p%s',
 	(SELECT class FROM rowkeeper_log.classes WHERE keep = '10 days'),
 	to_char(date_trunc('week', now() AT TIME ZONE 'UTC'), 'YYYYMMDD')); END $$;
 SET ROLE app_owner;

@@ -191,7 +191,7 @@ look_away();
 # ---- the leaf that a session remembers ----
 
 my $leaf = sql($node, <<'SQL');
-SELECT format('rowkeeper_log.log_c0_%s', to_char(date_trunc('week', now() AT TIME ZONE 'UTC'), 'YYYYMMDD'))
+SELECT format('rowkeeper_log.log_c0_p%s', to_char(date_trunc('week', now() AT TIME ZONE 'UTC'), 'YYYYMMDD'))
 SQL
 
 sub is_whole

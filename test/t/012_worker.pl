@@ -85,6 +85,12 @@ for my $database ('shop', 'Old Shop')
 is_maintained('shop', 'a second database');
 is_maintained('Old Shop', 'and one with a name of its own');
 
+sql($node, 'ALTER DATABASE shop SET default_transaction_read_only = on');
+sql($node, "SET default_transaction_read_only = off; INSERT INTO orders VALUES (1000);
+	UPDATE orders SET deleted_at = pg_catalog.now() - interval '2 days'", 'shop');
+ok($node->poll_query_until('shop', 'SELECT count(*) = 0 FROM orders'), 'one whose sessions only read by default');
+sql($node, 'ALTER DATABASE shop RESET default_transaction_read_only');
+
 sql($node, "UPDATE pg_extension SET extversion = '0.0.1' WHERE extname = 'rowkeeper'", 'Old Shop');
 sleep 1.5;
 is_not_maintained('Old Shop', 'not one whose extension is of another version than the library');

@@ -59,6 +59,9 @@ sql($node, "SELECT test.make('pending'); SELECT rowkeeper.audit('pending')");
 		'pending_p0! pending_p10 pending_p20 pending_p30 pending_p40 pending_p50|1', 'a reader keeps the detach pending');
 	like(runs('pending'), qr/^55P03: could not lock public\.pending .*Processes that have locks there now: \d+/s,
 		'which is recorded, and who is in the way');
+	($node->psql('postgres', "BEGIN; SELECT rowkeeper.partition_off('pending')", stderr => \my $warning));
+	like($warning, qr/WARNING:  the detach of public\.pending_p0 from public\.pending is pending\nHINT:  ALTER TABLE .* FINALIZE/,
+		'partition_off() says so');
 	sql($node, "DELETE FROM pending WHERE id = 39; INSERT INTO pending VALUES (39)");
 	$node->stop('immediate');
 	eval { $reader->quit };
@@ -339,6 +342,7 @@ SELECT rowkeeper.partition('"Order Items"', 'At', '1 month', keep => '1 year', t
 INSERT INTO rowkeeper._partition_intents VALUES ('alone_p10', 'alone', 20, '{}', now());
 CREATE DATABASE restored;
 SQL
+# A dump is of some tables, or of none; an intent is of the database that had it.
 my $features = "SELECT target, options, call FROM rowkeeper.features WHERE feature = 'partition' ORDER BY target::text";
 my $before = sql($node, $features);
 $node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, $node->connstr('postgres') ], 'dump');
@@ -348,6 +352,26 @@ sql($node, "INSERT INTO alone VALUES (45); CALL rowkeeper.maintain()", 'restored
 is_sql($node, "SELECT test.leaves('alone'), (SELECT count(*) FROM rowkeeper._partition_intents)",
 	'alone_p20 alone_p30 alone_p40 alone_p50 alone_p60|0', 'and is maintained there', 'restored');
 is_sql($node, "SELECT rowkeeper.doctor_assert('error', 'public', 'partition')", 't', 'healthy', 'restored');
+
+my $part = $node->backup_dir . '/part.dump';
+my $rest = $node->backup_dir . '/rest.dump';
+sql($node, 'CREATE DATABASE partial; CREATE DATABASE apart');
+$node->command_ok([ 'pg_dump', '-Fc', '-T', 'public."Order Items"*', '-f', $part, $node->connstr('postgres') ], 'without a table');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('partial'), $part ], 'is restored');
+is(sql($node, $features, 'partial'), join("\n", grep { !/Order Items/ } split(/\n/, $before)), 'as to the others');
+is_sql($node, "SELECT object FROM rowkeeper.doctor(feature => 'partition') WHERE check_name = 'missing'",
+	'public."Order Items"', 'and the doctor names it', 'partial');
+$node->command_ok([ 'pg_dump', '-Fc', '-t', 'public."Order Items"*', '-f', $rest, $node->connstr('postgres') ], 'that table alone');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('partial'), $rest ], 'comes later');
+is(sql($node, $features, 'partial'), $before, 'and is maintained as well');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '--schema-only', '-d', $node->connstr('apart'), $dump ], 'definitions');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '--data-only', '--disable-triggers', '-d', $node->connstr('apart'), $dump ],
+	'and rows apart');
+is(sql($node, $features, 'apart'), $before, 'are the same in the end');
+sql($node, "ALTER TABLE \"Order Items\" RENAME TO items", 'apart');
+is_sql($node, "SELECT call FROM rowkeeper.features WHERE target = 'items'::regclass AND feature = 'partition'",
+	"SELECT rowkeeper.partition('public.items', 'At', '1 mon', keep => '1 year', on_expiry => 'drop', timezone => 'Europe/Berlin', brin => true)",
+	'a rename is followed before anything else is done', 'apart');
 
 # the extension goes
 sql($node, "SELECT count(*) FROM rowkeeper.leave(); DROP EXTENSION rowkeeper", 'restored');

@@ -57,7 +57,7 @@ END $$;
 
 # The leaf of the log that entries written now go to.
 LEAF = """(SELECT c.oid::regclass FROM pg_class c
-    WHERE c.relname = 'log_c0_' || to_char(date_trunc('week', now() AT TIME ZONE 'UTC'), 'YYYYMMDD')
+    WHERE c.relname = 'log_c0_p' || to_char(date_trunc('week', now() AT TIME ZONE 'UTC'), 'YYYYMMDD')
       AND c.relnamespace = 'rowkeeper_log'::regnamespace)"""
 
 

@@ -29,7 +29,7 @@ SELECT format('CREATE TABLE rowkeeper_log.%%1$I (LIKE rowkeeper_log.log_overflow
     ALTER TABLE rowkeeper_log.%%1$I REPLICA IDENTITY FULL;
     ALTER TABLE rowkeeper_log.log_c0 ATTACH PARTITION rowkeeper_log.%%1$I
         FOR VALUES FROM (''%%2$s 00:00:00+00'') TO (''%%3$s 00:00:00+00'')',
-    'log_c0_' || to_char(monday, 'YYYYMMDD'), monday, monday + 7)
+    'log_c0_p' || to_char(monday, 'YYYYMMDD'), monday, monday + 7)
 FROM week
 WHERE to_regclass('rowkeeper_log.log_c0_' || to_char(monday, 'YYYYMMDD')) IS NULL ORDER BY n \\gexec
 
@@ -46,7 +46,7 @@ SELECT format('INSERT INTO rowkeeper_log.%%1$I
     UNION ALL
     SELECT %%3$s, ''%%2$s'', 1000, %%3$s, 0, (%%3$s & 2147483647)::int, ''w'', 0, NULL, NULL,
            ''{"actor": "bench", "actor_source": "setting", "db_user": "postgres", "db_role": "postgres"}''',
-    'log_c0_' || to_char(monday, 'YYYYMMDD'), monday,
+    'log_c0_p' || to_char(monday, 'YYYYMMDD'), monday,
     :first_id + 64 + n * (:per_leaf + 64), :table_id, n * :per_leaf, :per_leaf)
 FROM week ORDER BY n \\gexec
 SELECT setval('rowkeeper_log.log_id', :first_id + (%(leaves)d + 1) * (:per_leaf + 64)) \\g /dev/null

@@ -3,7 +3,7 @@
 import os
 import platform
 
-from . import bulk, convert, soft_delete, stamp, tenant
+from . import bulk, convert, partition, soft_delete, stamp, tenant
 from .figures import MB, Figures, spread
 from .picture import draw
 from .single_row import TARGET_PAIRS
@@ -87,7 +87,7 @@ def tables(results):
     yield ("Targets", ["", "measured", "target", "met"],
            [list(r) for r in figures.targets()] + list(stamp.targets(results))
            + list(soft_delete.targets(results))
-           + list(tenant.targets(results)))
+           + list(tenant.targets(results)) + list(partition.targets(results)))
     if results["bulk"]:
         yield from bulk_tables(figures, results["contestants"])
     if results["instructions"]:
@@ -97,6 +97,7 @@ def tables(results):
     yield from stamp.tables(results)
     yield from soft_delete.tables(results)
     yield from tenant.tables(results)
+    yield from partition.tables(results)
     yield from convert.tables(results)
     yield from other_tables(results)
 

@@ -131,11 +131,18 @@ class Server:
         """The single value a query returns, as text."""
         return self.psql(sql, database)[0][0]
 
+    def pgbench_command(self, script, clients, seconds, options):
+        return [self.bin + "/pgbench", "-n", "-M", "prepared", "-c", str(clients),
+                "-j", str(clients), "-T", str(seconds), "-f", script] + list(options)
+
+    def start_pgbench(self, script, clients, seconds, options=()):
+        """A load in the background; the caller waits for its end."""
+        return subprocess.Popen(self.pgbench_command(script, clients, seconds, options), cwd=self.folder,
+                                env=self.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
     def pgbench(self, script, clients, seconds, options=()):
         """Transactions a second of a script, prepared, without connection time."""
-        out = run([self.bin + "/pgbench", "-n", "-M", "prepared", "-c", str(clients),
-                   "-j", str(clients), "-T", str(seconds), "-f", script] + list(options),
-                  env=self.environment())
+        out = run(self.pgbench_command(script, clients, seconds, options), env=self.environment())
         for line in out.splitlines():
             if line.startswith("tps"):
                 return float(line.split()[2])

@@ -7,11 +7,19 @@ without. Always on the same table: a copy of it can differ by more than what is
 measured. First under rowkeeper.tenant(), then under the policy that everybody
 writes, tenant_id = current_setting('app.tenant_id')::bigint. Then what setting
 a claim costs in the server, by counting loops.
+
+Of a point select, isolation is so small a part that the machine's noise hides
+it, so what it adds is counted in instructions of the backend, too: prepared,
+with the plan kept, and planned anew each time. The backend is a single-user
+one, which prints the row where a client's would send it: what is added counts
+more than the ratio.
 """
 
 import os
+import shutil
 
 from .figures import median, spread
+from .instructions import counted, read_counts, run_script
 from .server import Session
 
 SETUP = """
@@ -73,6 +81,8 @@ CLAIM = {"rowkeeper": "SELECT rowkeeper.tenant_set(500) \\g /dev/null",
          "current_setting": "SET LOCAL app.tenant_id = '500';"}
 
 POINT_LIMIT = 1.05
+COUNTED_POINTS = 200
+WARM_UP_POINTS = 10             # more than the plans that are made before one is kept
 SET_LIMITS = (("tenant_set", "µs of tenant_set()", 2.0), ("tenant_set_signed", "µs of tenant_set_signed()", 10.0))
 
 
@@ -135,6 +145,34 @@ def time_points(server, policy, rows, rounds, seconds, say, result):
         result.setdefault((policy, "point"), []).append(rate["bench_free"] / rate["bench_app"])
 
 
+def count_points(server, policy, say, result):
+    """Instructions of the same statements in a single-user backend, which has no client."""
+    if shutil.which("valgrind") is None or server.value("SELECT bench_mark('')") != "t":
+        say("tenant: instructions are left out, valgrind is not installed")
+        return
+    say("tenant, %s: instructions of point selects" % policy)
+    ids = [500 + 1000 * (i % 200) for i in range(WARM_UP_POINTS + COUNTED_POINTS)]
+    script = []
+    for role, where in (("bench_free", " AND tenant_id = %s"), ("bench_app", "")):
+        select = "SELECT * FROM tenant_rows WHERE id = %s" + where
+        script += ["BEGIN", "SET LOCAL ROLE " + role]
+        if role == "bench_app":
+            script.append(CLAIM[policy].replace(" \\g /dev/null", "").rstrip(";"))
+        script.append("PREPARE point (bigint, bigint) AS " + select.replace("%s", "$%d") % ((1, 2) if where else 1))
+        statements = {"prepared": ["EXECUTE point(%d, 500)" % i for i in ids],
+                      "planned": [select % ((i, 500) if where else i) for i in ids]}
+        for name, calls in statements.items():
+            script += calls[:WARM_UP_POINTS] + counted("%s %s %s" % (policy, name, role),
+                                                       ";\n\n".join(calls[WARM_UP_POINTS:]))
+        script += ["DEALLOCATE point", "COMMIT"]
+    server.pg_ctl("stop")
+    counts = read_counts(run_script(server, script))
+    server.pg_ctl("start")
+    for name in ("prepared", "planned"):
+        free, app = (counts["%s %s %s" % (policy, name, role)] / COUNTED_POINTS for role in ("bench_free", "bench_app"))
+        result[policy, "instructions", name] = (app - free, app / free)
+
+
 def time_claims(server, rounds, say, result):
     say("tenant: setting claims")
     count = 100000
@@ -157,13 +195,17 @@ def time_claims(server, rounds, say, result):
 
 
 def run(server, rows, inserted, rounds, seconds, say, result):
-    """Fill result: (policy, case): ratios of rounds; name of a setter: microseconds of rounds."""
+    """
+    Fill result: (policy, case): ratios of rounds; (policy, "instructions", how): those added, and
+    the ratio; name of a setter: microseconds of rounds.
+    """
     say("tenant: preparing %d rows" % rows)
     server.psql(SETUP % {"rows": rows, "inserted": inserted})
     for policy, attach in POLICIES:
         server.psql("SET client_min_messages = warning;" + attach)
         time_cases(server, policy, rounds, say, result)
         time_points(server, policy, rows, rounds, seconds, say, result)
+        count_points(server, policy, say, result)
     time_claims(server, rounds, say, result)
 
 
@@ -197,5 +239,11 @@ def tables(results):
     for name, title, _ in cases():
         rows.append([title] + ["%.2f (%.2f-%.2f)" % spread(result[policy, name]) if (policy, name) in result else "-"
                                for policy, _ in POLICIES])
+    for name, title in (("prepared", "point select, prepared: instructions added"),
+                        ("planned", "point select, planned anew: instructions added")):
+        if any((policy, "instructions", name) in result for policy, _ in POLICIES):
+            rows.append([title] + ["%.0f (%.3f)" % result[policy, "instructions", name]
+                                   if (policy, "instructions", name) in result else "-"
+                                   for policy, _ in POLICIES])
     yield ("Isolation by tenant, times an explicit WHERE on the same table (middle half)",
            ["", "rowkeeper.tenant()", "a policy on current_setting()"], rows)
