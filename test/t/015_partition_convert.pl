@@ -380,7 +380,7 @@ sql($node, "SELECT test.make('unread', 1000)");
 	my $shown = "SELECT string_agg(format('%s %s %s', c.relname, c.relkind, pg_get_expr(c.relpartbound, c.oid)), E'\\n' ORDER BY c.relname)
 		FROM pg_class c WHERE c.relname ~ '^events' UNION ALL
 		SELECT count(*)::text FROM events UNION ALL SELECT count(*)::text FROM rowkeeper.doctor() WHERE level <> 'info'
-		UNION ALL SELECT options::text FROM rowkeeper._partition_tables WHERE relation = 'events'::regclass";
+		UNION ALL SELECT call FROM rowkeeper.features WHERE target = 'events'::regclass AND feature = 'partition'";
 	my $expected;
 
 	sql($node, 'DROP TRIGGER stop ON rowkeeper._progress; DROP TRIGGER stop ON rowkeeper._partition_conversions');
