@@ -10,6 +10,7 @@ CREATE TABLE rowkeeper._maintain_log (
 	error text
 );
 CREATE INDEX ON rowkeeper._maintain_log (ran_at);
+ALTER TABLE rowkeeper._maintain_log REPLICA IDENTITY FULL; -- where all tables are published
 REVOKE ALL ON rowkeeper._maintain_log FROM PUBLIC;
 COMMENT ON TABLE rowkeeper._maintain_log IS
 'What maintenance did and what failed, for 90 days; read it through rowkeeper.maintain_log.';

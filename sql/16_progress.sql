@@ -10,6 +10,7 @@ CREATE TABLE rowkeeper._progress (
 	total bigint,
 	started_at timestamptz NOT NULL
 );
+ALTER TABLE rowkeeper._progress REPLICA IDENTITY FULL; -- where all tables are published
 REVOKE ALL ON rowkeeper._progress FROM PUBLIC;
 COMMENT ON TABLE rowkeeper._progress IS
 'Work that commits in between, a row for each backend that does some; read it through rowkeeper.progress.';

@@ -142,7 +142,10 @@ SELECT 'tenant', f.check_name, f.level, f.schema, f.object, f.detail, f.remedy
 FROM rowkeeper._tenant_findings f
 UNION ALL
 SELECT 'partition', f.check_name, f.level, f.schema, f.object, f.detail, f.remedy
-FROM rowkeeper._partition_findings f;
+FROM rowkeeper._partition_findings f
+UNION ALL
+SELECT 'partition', f.check_name, f.level, f.schema, f.object, f.detail, f.remedy
+FROM rowkeeper._partition_convert_findings f;
 REVOKE ALL ON rowkeeper._findings FROM PUBLIC;
 GRANT SELECT ON rowkeeper._findings TO PUBLIC;
 COMMENT ON VIEW rowkeeper._findings IS 'The findings of every feature; read them through rowkeeper.doctor().';

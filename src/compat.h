@@ -12,7 +12,7 @@
 #endif
 
 #include "access/amapi.h"
-#include "access/genam.h"
+#include "access/attmap.h"
 #include "access/genam.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
@@ -56,6 +56,17 @@ rk_is_relation_owner(Oid relid, Oid role)
 	return object_ownercheck(RelationRelationId, relid, role);
 #else
 	return pg_class_ownercheck(relid, role);
+#endif
+}
+
+/* 16 can do with columns that are missing. */
+static inline AttrMap *
+rk_attrmap_by_name(TupleDesc from, TupleDesc to)
+{
+#if PG_VERSION_NUM >= 160000
+	return build_attrmap_by_name(from, to, false);
+#else
+	return build_attrmap_by_name(from, to);
 #endif
 }
 

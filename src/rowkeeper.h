@@ -461,6 +461,8 @@ typedef struct RkEventListener
 	void		(*tenants_isolated) (Oid root, const char *column);
 	void		(*partition_built) (Oid root, Oid partition);	/* not attached yet */
 	void		(*partition_expired) (Oid root, const char *partition, const char *action);
+	void		(*table_replaced) (Oid before, Oid root);	/* which is its first
+															 * partition now */
 } RkEventListener;
 
 extern void rk_events_listen(const RkEventListener *listener);
@@ -469,6 +471,7 @@ extern void rk_tell_partition_expired(Oid root, const char *partition, const cha
 extern bool rk_is_loading_dump(void);
 extern List *rk_relations_reached(Oid relid);
 extern void rk_tell_bypassed(const char *reason);
+extern void rk_tell_replaced(Oid before, Oid root);
 extern void rk_tell_isolated(Oid root, const char *column);
 
 /* core/leave.c: taking features away */

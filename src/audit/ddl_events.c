@@ -577,6 +577,22 @@ partition_expired(Oid root, const char *partition, const char *action)
 							  rk_audit_detail("command", "retention", "partition", partition, NULL));
 }
 
+/* The table goes on under its number; its history is that of its first partition's rows. */
+static void
+table_replaced(Oid before, Oid root)
+{
+	int32		table_id;
+
+	if (!rk_audit_dictionary_find(before, &table_id))
+		return;
+	(void) rk_run_args(rk_extension_owner(),
+					   "UPDATE rowkeeper_log.tables SET relation = $2 WHERE relation = $1",
+					   2, (Oid[]) {OIDOID, OIDOID},
+					   (Datum[]) {ObjectIdGetDatum(before), ObjectIdGetDatum(root)}, NULL);
+	if (rk_audit_options_of(root) != NULL)
+		rk_audit_partitions_reconcile(root, true);
+}
+
 void
 rk_audit_ddl_init(void)
 {
@@ -589,7 +605,8 @@ rk_audit_ddl_init(void)
 		.relation_rewritten = relation_rewritten,
 		.tenants_bypassed = tenants_bypassed,
 		.tenants_isolated = tenants_isolated,
-		.partition_expired = partition_expired
+		.partition_expired = partition_expired,
+		.table_replaced = table_replaced
 	};
 
 	rk_events_listen(&listener);

@@ -245,6 +245,34 @@ show_tenant_only(RkHistory *history, bool is_uuid)
 	history->tenant_from = isnull ? 0 : DatumGetInt64(value);
 }
 
+/*
+ * What is in the log from when the key had fewer columns, as it had before a
+ * table was partitioned by one more: the row of that key has become this one,
+ * unless this one began later.
+ */
+static void
+take_narrower_key(RkHistory *history, const RkKeyEntries *asked, const Datum *values)
+{
+	if (asked->count > 0 && asked->entries[0].kind == RK_INSERT)
+		return;
+	for (int count = history->key_count - 1; count > 0; count--)
+	{
+		RkHistory	narrower = *history;
+		RkKeyEntries *found;
+
+		narrower.keys = NIL;
+		narrower.key_count = count;
+		narrower.key = rk_audit_key_create(RelationGetDescr(history->rel), history->key_columns, count);
+		found = rk_audit_log_read(&narrower, rk_audit_key_encode(&narrower, values),
+								  rk_audit_key_hash(narrower.key, values));
+		if (found->count == 0)
+			continue;
+		take_history(&narrower, found);
+		history->keys = list_concat(history->keys, narrower.keys);
+		return;
+	}
+}
+
 /* ---- the call ---- */
 
 static void
@@ -343,6 +371,7 @@ put_history_of(FunctionCallInfo fcinfo, RkHistory *history, char **texts)
 	asked = rk_audit_log_read(history, rk_audit_key_encode(history, values),
 							  rk_audit_key_hash(history->key, values));
 	take_history(history, asked);
+	take_narrower_key(history, asked, values);
 	put_history((ReturnSetInfo *) fcinfo->resultinfo, history);
 	rk_audit_log_close(history);
 	table_close(history->rel, NoLock);

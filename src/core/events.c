@@ -352,6 +352,16 @@ rk_tell_bypassed(const char *reason)
 	tell_listeners(tenants_bypassed, reason);
 }
 
+/*
+ * A table has become the first partition of a new one, which has its name, its
+ * triggers and its readers by now. Features keep what they know of it by OID.
+ */
+void
+rk_tell_replaced(Oid before, Oid root)
+{
+	tell_listeners(table_replaced, before, root);
+}
+
 /* A table is isolated by the tenant in this column. */
 void
 rk_tell_isolated(Oid root, const char *column)

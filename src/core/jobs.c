@@ -44,6 +44,7 @@ PG_FUNCTION_INFO_V1(rowkeeper_home);
  */
 static const char *const resumable_procedures[] = {
 	"maintain",
+	"partition_convert",
 	"soft_delete_purge",
 };
 

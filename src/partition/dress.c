@@ -131,8 +131,9 @@ compare(Oid parent, Oid child)
 	rk_identity_assume(&saved, rk_extension_owner(), false);
 	if (plan == NULL)
 	{
-		SPIPlanPtr	prepared = SPI_prepare("SELECT statement, what, step FROM rowkeeper._partition_differences($1, $2)"
-										   " ORDER BY step, statement COLLATE \"C\"", 2, types);
+		SPIPlanPtr	prepared = SPI_prepare_cursor("SELECT statement, what, step FROM rowkeeper._partition_differences($1, $2)"
+												  " ORDER BY step, statement COLLATE \"C\"",
+												  2, types, CURSOR_OPT_GENERIC_PLAN);
 
 		if (prepared == NULL || SPI_keepplan(prepared) != 0)
 			elog(ERROR, "could not prepare the comparison of a partition");
@@ -148,6 +149,15 @@ compare(Oid parent, Oid child)
 		elog(ERROR, "could not compare a partition with its table");
 	UnregisterSnapshot(snapshot);
 	rk_identity_restore(&saved);
+}
+
+/* Have the comparison planned, before others wait for it. */
+void
+rk_partition_dress_prepare(Oid relid)
+{
+	SPI_connect();
+	compare(relid, relid);
+	SPI_finish();
 }
 
 /*

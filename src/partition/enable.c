@@ -23,7 +23,7 @@
 PG_FUNCTION_INFO_V1(rowkeeper_partition);
 PG_FUNCTION_INFO_V1(rowkeeper_partition_off);
 
-/* The arguments of partition(). */
+/* The arguments of partition() and partition_convert(). */
 enum
 {
 	ARG_TARGET, ARG_BY, ARG_EVERY, ARG_AHEAD, ARG_KEEP, ARG_ON_EXPIRY, ARG_ARCHIVE_SCHEMA,
@@ -41,8 +41,9 @@ refuse_table(Oid relid, const char *reason, const char *hint)
 			 hint != NULL ? errhint("%s", hint) : 0));
 }
 
-static void
-check_table(Oid relid)
+/* Whether a table is yet to be converted; raises where it never can be maintained. */
+bool
+rk_partition_is_plain(Oid relid)
 {
 	char	   *schema = get_namespace_name(get_rel_namespace(relid));
 	Oid			root = rk_root_of(relid);
@@ -57,11 +58,10 @@ check_table(Oid relid)
 		refuse_table(relid, psprintf("it is a partition of %s", rk_relation_name(root)),
 					 psprintf("SELECT rowkeeper.partition(%s) makes its partitions with those of that table.",
 							  quote_literal_cstr(rk_relation_name(root))));
-	if (get_rel_relkind(relid) == RELKIND_RELATION)
-		refuse_table(relid, "it is not partitioned",
-					 "Create it with PARTITION BY RANGE.");
-	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
+	if (get_rel_relkind(relid) != RELKIND_RELATION &&
+		get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
 		refuse_table(relid, "it is not a partitioned table", NULL);
+	return get_rel_relkind(relid) == RELKIND_RELATION;
 }
 
 static AttrNumber
@@ -193,9 +193,12 @@ merge_grid(FunctionCallInfo fcinfo, RkPartitionSet *set, const RkPartitionOption
 		set->grid.origin = rk_partition_origin(&set->grid, options->origin);
 }
 
-/* What the call and the table together say; raises where that cannot be. */
-static RkPartitionSet *
-merge_options(FunctionCallInfo fcinfo, Oid root, AttrNumber column, const RkPartitionOptions *before)
+/*
+ * What the call and the table together say; raises where that cannot be. The
+ * table may be yet to be converted.
+ */
+RkPartitionSet *
+rk_partition_merge_options(FunctionCallInfo fcinfo, Oid root, AttrNumber column, const RkPartitionOptions *before)
 {
 	RkPartitionSet *set = palloc0(sizeof(RkPartitionSet));
 	RkPartitionOptions *options = palloc0(sizeof(RkPartitionOptions));
@@ -275,8 +278,8 @@ check_uuids(const RkPartitionSet *set)
 }
 
 /* Retention would keep a table that references this one locked for long. */
-static void
-check_referencing_indexes(const RkPartitionSet *set)
+void
+rk_partition_check_referencing(const RkPartitionSet *set)
 {
 	Oid			types[1] = {OIDOID};
 	Datum		values[1] = {ObjectIdGetDatum(set->root)};
@@ -310,12 +313,21 @@ describe(const RkPartitionSet *set)
 	return text.data;
 }
 
+/* From here on it is maintained as these options say. */
+void
+rk_partition_register(FunctionCallInfo fcinfo, const RkPartitionSet *set)
+{
+	rk_partition_options_store(set->root, set->options);
+	if (fcinfo != NULL)
+		rk_step(fcinfo, describe(set));
+}
+
 /*
  * Make what is missing within the caller's transaction, unless others would
  * wait for its end: then maintain() does.
  */
-static void
-create_missing(FunctionCallInfo fcinfo, const RkPartitionSet *set)
+void
+rk_partition_create_missing(FunctionCallInfo fcinfo, const RkPartitionSet *set)
 {
 	bool		more;
 	List	   *wanted = rk_partitions_wanted(set, RK_MAX_CREATED, &more);
@@ -354,7 +366,9 @@ create_missing(FunctionCallInfo fcinfo, const RkPartitionSet *set)
  * are missing, 1,000 at most, as the table's owner. Locks until commit: SHARE
  * UPDATE EXCLUSIVE on the table, which stops no reader or writer; a table with
  * foreign keys or a default partition is only registered, unless it was
- * created in the same transaction. The caller must own the table. Errors:
+ * created in the same transaction. A table that is not partitioned becomes so
+ * (convert.c), below rowkeeper.inline_rows; ACCESS EXCLUSIVE then. The caller
+ * must own the table. Errors: 55000 it has more rows, or is being converted;
  * 42501 not the owner, or he may not create tables where they would be; 0A000
  * what cannot be maintained; 22023 an option, 42703 "by" names no column,
  * 3F000 a schema that does not exist; 42P07 a partition's name is taken.
@@ -370,25 +384,26 @@ rowkeeper_partition(PG_FUNCTION_ARGS)
 	rk_steps_begin(fcinfo);
 	target = rk_target_argument(fcinfo);
 	rk_check_owner(target);
-	check_table(target);
+	if (rk_partition_is_plain(target))
+	{
+		rk_partition_convert_now(fcinfo, target);
+		return (Datum) 0;
+	}
 	column = check_key(target);
 
 	/* two calls for one table wait for each other, writers do not */
 	LockRelationOid(target, ShareUpdateExclusiveLock);
 	check_by(fcinfo, target, column);
 	before = rk_partition_options_of(target);
-	set = merge_options(fcinfo, target, column, before);
+	set = rk_partition_merge_options(fcinfo, target, column, before);
 	check_uuids(set);
-	check_referencing_indexes(set);
+	rk_partition_check_referencing(set);
 	if (before != NULL)
 		notice_changes(target, before, set->options);
 	if (before == NULL ||
 		strcmp(rk_partition_options_format(before), rk_partition_options_format(set->options)) != 0)
-	{
-		rk_partition_options_store(target, set->options);
-		rk_step(fcinfo, describe(set));
-	}
-	create_missing(fcinfo, set);
+		rk_partition_register(fcinfo, set);
+	rk_partition_create_missing(fcinfo, set);
 	return (Datum) 0;
 }
 
@@ -414,6 +429,8 @@ warn_of_pending(Oid root)
 static bool
 disable_partitions(FunctionCallInfo fcinfo, Oid root)
 {
+	if (rk_partition_convert_give_up(fcinfo, root))
+		return true;
 	if (!rk_partition_options_forget(root))
 		return false;
 	warn_of_pending(root);
@@ -447,11 +464,11 @@ rowkeeper_partition_off(PG_FUNCTION_ARGS)
 static List *
 maintained_tables(void)
 {
-	List	   *tables = NIL;
+	List	   *tables = rk_partition_conversions();
 	ListCell   *lc;
 
 	foreach(lc, rk_partition_tables())
-		tables = lappend_oid(tables, ((RkPartitionTable *) lfirst(lc))->root);
+		tables = list_append_unique_oid(tables, ((RkPartitionTable *) lfirst(lc))->root);
 	return tables;
 }
 
@@ -533,5 +550,6 @@ rk_partition_init(void)
 {
 	rk_partition_enable_init();
 	rk_partition_upkeep_init();
+	rk_partition_convert_init();
 	rk_partition_own_init();
 }

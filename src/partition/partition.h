@@ -200,6 +200,7 @@ extern void rk_partition_attach(FunctionCallInfo fcinfo, const RkPartitionSet *s
 /* dress.c: what LIKE leaves out */
 extern Oid	rk_partition_model(const RkPartitionSet *set);
 extern char *rk_partition_storage(Oid parent, Oid model);
+extern void rk_partition_dress_prepare(Oid relid);
 extern void rk_partition_dress(Oid parent, Oid child, Oid owner);
 
 /* locks.c: one deadline over all locks of an attempt */
@@ -258,6 +259,70 @@ extern RkWork rk_partition_expire(RkPartitionSet *set, RkTurn *turn, RkMaintainR
 extern List *rk_partition_expire_sql(const RkPartitionSet *set, Oid partition);
 
 /* enable.c: partition(), partition_off() */
+extern bool rk_partition_is_plain(Oid relid);
+extern RkPartitionSet *rk_partition_merge_options(FunctionCallInfo fcinfo, Oid root, AttrNumber column,
+												  const RkPartitionOptions *before);
+extern void rk_partition_check_referencing(const RkPartitionSet *set);
+extern void rk_partition_register(FunctionCallInfo fcinfo, const RkPartitionSet *set);
+extern void rk_partition_create_missing(FunctionCallInfo fcinfo, const RkPartitionSet *set);
 extern void rk_partition_enable_init(void);
+
+/* convert.c: a plain table becomes a partitioned one, in steps */
+typedef struct RkConversion
+{
+	Oid			relid;			/* the table; swapped: the partitioned one */
+	Oid			owner;
+	char	   *key;
+	RkPartitionOptions *options;
+	int64		upper;			/* where the table's rows end */
+	char	   *bound;			/* the same as SQL takes it */
+	bool		swapped;
+} RkConversion;
+
+/* convert_state.c: what is known of a conversion, and taken back of it */
+
+/* A statement on somebody's table, for him. */
+typedef struct RkConvertErrand
+{
+	Oid			role;
+	char	   *sql;
+} RkConvertErrand;
+
+extern RkConversion *rk_convert_read(Oid relid);
+extern void rk_convert_write(const RkConversion *conversion);
+extern void rk_convert_forget(Oid relid);
+extern void rk_convert_note_foreign_keys(Oid relid);
+extern void rk_convert_note_swapped(Oid before, Oid root);
+extern char *rk_convert_fetch_text(Oid relid, const char *sql);
+extern List *rk_convert_errands(Oid relid, const char *query);
+extern bool rk_convert_has_check(Oid relid, bool valid);
+extern char *rk_convert_find_index(Oid relid, bool *valid);
+extern void rk_convert_drop_check(const RkConversion *conversion);
+extern char *rk_convert_drop_index_sql(Oid relid, const char *how);
+extern void rk_convert_check_name(const RkConversion *conversion);
+extern void rk_convert_lock(Oid relid);
+extern void rk_convert_unlock(Oid relid);
+extern List *rk_partition_conversions(void);
+extern bool rk_partition_convert_give_up(FunctionCallInfo fcinfo, Oid relid);
+extern void rk_partition_convert_init(void);
+
+/* convert_now.c: within a transaction */
+extern void rk_partition_convert_now(FunctionCallInfo fcinfo, Oid relid);
+
+/* convert_plan.c: whether it can, and where its rows end */
+extern AttrNumber rk_convert_key_column(FunctionCallInfo fcinfo, Oid relid, const char *key);
+extern void rk_convert_check(Oid relid, const char *key, Oid role);
+extern RkPartitionSet *rk_convert_set(const RkConversion *conversion);
+extern RkConversion *rk_convert_plan(const RkPartitionSet *set, bool now);
+extern bool rk_convert_is_late(const RkConversion *conversion);
+
+/* convert_swap.c: the table as a partition of a new one in its name */
+extern char *rk_convert_wide_name(const RkConversion *conversion);
+extern char *rk_convert_check_sql(const RkConversion *conversion, bool valid);
+extern char *rk_convert_index_sql(const RkConversion *conversion, bool concurrently);
+extern void rk_convert_run(Oid role, bool quiet, const char *sql);
+extern RkLockRequest *rk_convert_locks(const RkConversion *conversion);
+extern void rk_convert_warm_up(const RkConversion *conversion);
+extern Oid	rk_convert_swap(FunctionCallInfo fcinfo, const RkConversion *conversion);
 
 #endif							/* RK_PARTITION_H */

@@ -101,7 +101,6 @@ CREATE TABLE expression (a int) PARTITION BY RANGE ((a / 10));
 CREATE TABLE worded (a text) PARTITION BY RANGE (a);
 CREATE VIEW viewed AS SELECT 1 AS id;
 CREATE TEMP TABLE passing (id int) PARTITION BY RANGE (id);
-SELECT rowkeeper.partition('plain', 'id', '10');
 SELECT rowkeeper.partition('listed', 'id', '10');
 SELECT rowkeeper.partition('hashed', 'id', '10');
 SELECT rowkeeper.partition('two', 'a', '10');
