@@ -414,7 +414,7 @@ SELECT 'pending_detach', 'warning', s.table_schema, s.full_name,
 FROM states s
 WHERE s.pending IS NOT NULL
 	AND NOT EXISTS (SELECT FROM rowkeeper._partition_intents i
-		WHERE i.relation = s.root AND i.since > pg_catalog.now() - interval '1 hour')
+		WHERE i.partition = pg_catalog.to_regclass(s.pending) AND i.since > pg_catalog.now() - interval '1 hour')
 UNION ALL
 SELECT 'drift', CASE WHEN d.what = 'replica identity' THEN 'warning' ELSE 'error' END,
 	s.table_schema, s.full_name,

@@ -582,13 +582,14 @@ static void
 table_replaced(Oid before, Oid root)
 {
 	int32		table_id;
+	Oid			types[2] = {OIDOID, OIDOID};
+	Datum		values[2] = {ObjectIdGetDatum(before), ObjectIdGetDatum(root)};
 
 	if (!rk_audit_dictionary_find(before, &table_id))
 		return;
 	(void) rk_run_args(rk_extension_owner(),
 					   "UPDATE rowkeeper_log.tables SET relation = $2 WHERE relation = $1",
-					   2, (Oid[]) {OIDOID, OIDOID},
-					   (Datum[]) {ObjectIdGetDatum(before), ObjectIdGetDatum(root)}, NULL);
+					   2, types, values, NULL);
 	if (rk_audit_options_of(root) != NULL)
 		rk_audit_partitions_reconcile(root, true);
 }

@@ -390,13 +390,13 @@ static void
 validate_foreign_key(Call *call)
 {
 	List	   *errands = rk_convert_errands(call->relid,
-										"SELECT c.relowner, format('ALTER TABLE %I.%I VALIDATE CONSTRAINT %I', n.nspname, c.relname, k.conname)"
-										" FROM rowkeeper._partition_conversions v, jsonb_array_elements(v.validate) f (key)"
-										" JOIN pg_namespace n ON n.nspname = f.key ->> 0"
-										" JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = f.key ->> 1"
-										" JOIN pg_constraint k ON k.conrelid = c.oid AND k.conname = f.key ->> 2"
-										" WHERE v.relation = $1 AND k.confrelid = $1 AND NOT k.convalidated LIMIT 1");
-	RkConvertErrand	   *errand;
+											 "SELECT c.relowner, format('ALTER TABLE %I.%I VALIDATE CONSTRAINT %I', n.nspname, c.relname, k.conname)"
+											 " FROM rowkeeper._partition_conversions v, jsonb_array_elements(v.validate) f (key)"
+											 " JOIN pg_namespace n ON n.nspname = f.key ->> 0"
+											 " JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = f.key ->> 1"
+											 " JOIN pg_constraint k ON k.conrelid = c.oid AND k.conname = f.key ->> 2"
+											 " WHERE v.relation = $1 AND k.confrelid = $1 AND NOT k.convalidated LIMIT 1");
+	RkConvertErrand *errand;
 
 	show_progress(call, 6);
 	call->more = errands != NIL;

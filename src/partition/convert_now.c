@@ -105,10 +105,10 @@ rk_partition_convert_now(FunctionCallInfo fcinfo, Oid relid)
 	run_and_show(fcinfo, conversion->owner, rk_convert_check_sql(conversion, true));
 	make_index_now(fcinfo, conversion);
 	foreign_keys = rk_convert_errands(relid,
-								 "SELECT c.relowner, format('ALTER TABLE %I.%I VALIDATE CONSTRAINT %I', n.nspname, c.relname, k.conname)"
-								 " FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-								 " WHERE k.confrelid = $1 AND k.contype = 'f' AND k.convalidated AND k.conparentid = 0"
-								 " ORDER BY k.oid");
+									  "SELECT c.relowner, format('ALTER TABLE %I.%I VALIDATE CONSTRAINT %I', n.nspname, c.relname, k.conname)"
+									  " FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+									  " WHERE k.confrelid = $1 AND k.contype = 'f' AND k.convalidated AND k.conparentid = 0"
+									  " ORDER BY k.oid");
 	root = rk_convert_swap(fcinfo, conversion);
 	foreach(lc, foreign_keys)
 		run_and_show(fcinfo, ((RkConvertErrand *) lfirst(lc))->role, ((RkConvertErrand *) lfirst(lc))->sql);

@@ -142,7 +142,7 @@ rk_convert_errands(Oid relid, const char *query)
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(caller);
-		RkConvertErrand	   *errand = palloc(sizeof(RkConvertErrand));
+		RkConvertErrand *errand = palloc(sizeof(RkConvertErrand));
 		bool		isnull;
 
 		errand->role = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
@@ -159,8 +159,8 @@ bool
 rk_convert_has_check(Oid relid, bool valid)
 {
 	return rk_convert_fetch_text(relid,
-					  psprintf("SELECT 'yes' FROM pg_constraint WHERE conrelid = $1 AND contype = 'c'"
-							   " AND conname = 'rowkeeper_convert'%s", valid ? " AND convalidated" : "")) != NULL;
+								 psprintf("SELECT 'yes' FROM pg_constraint WHERE conrelid = $1 AND contype = 'c'"
+										  " AND conname = 'rowkeeper_convert'%s", valid ? " AND convalidated" : "")) != NULL;
 }
 
 /* The index that becomes the primary key, as SQL names it; NULL: there is none. */
@@ -168,9 +168,9 @@ char *
 rk_convert_find_index(Oid relid, bool *valid)
 {
 	char	   *found = rk_convert_fetch_text(relid,
-								   "SELECT i.indisvalid::int || format('%I.%I', n.nspname, c.relname)"
-								   " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-								   " WHERE i.indrelid = $1 AND c.relname = rowkeeper._partition_convert_index($1)");
+											  "SELECT i.indisvalid::int || format('%I.%I', n.nspname, c.relname)"
+											  " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+											  " WHERE i.indrelid = $1 AND c.relname = rowkeeper._partition_convert_index($1)");
 
 	if (found == NULL)
 		return NULL;

@@ -201,9 +201,15 @@ rk_convert_locks(const RkConversion *conversion)
 	others = rk_fetch_oids(psprintf("SELECT relation FROM rowkeeper._partition_convert_locks(%u)", conversion->relid));
 	rk_identity_restore(&saved);
 	locks = palloc0(sizeof(RkLockRequest) * (list_length(others) + 2));
-	locks[count++] = (RkLockRequest) {conversion->relid, AccessExclusiveLock};
+	locks[count++] = (RkLockRequest)
+	{
+		conversion->relid, AccessExclusiveLock
+	};
 	foreach(lc, others)
-		locks[count++] = (RkLockRequest) {lfirst_oid(lc), AccessExclusiveLock};
+		locks[count++] = (RkLockRequest)
+	{
+		lfirst_oid(lc), AccessExclusiveLock
+	};
 	return locks;
 }
 

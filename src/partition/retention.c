@@ -15,9 +15,11 @@
  */
 #include "partition/partition.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -376,9 +378,84 @@ check_not_too_much(const RkPartitionSet *set, List *expired)
 						 quote_literal_cstr(rk_relation_name(set->root)))));
 }
 
+/* What depends on a partition and would keep it from being dropped, or NULL. */
+static char *
+dependent_of(Oid partition)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(partition)};
+	bool		isnull;
+	Datum		dependent;
+
+	dependent = rk_fetch(rk_extension_owner(),
+						 "SELECT pg_describe_object(r.classid, r.objid, r.objsubid) FROM ("
+						 " SELECT d.classid, d.objid, d.objsubid FROM pg_depend d"
+						 "  WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.deptype = 'n'"
+						 "  AND d.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass, 'pg_policy'::regclass)"
+						 "  AND NOT (d.classid = 'pg_policy'::regclass"
+						 "   AND EXISTS (SELECT FROM pg_policy y WHERE y.oid = d.objid AND y.polrelid = $1))) r LIMIT 1",
+						 1, types, values, NULL, &isnull);
+	return isnull ? NULL : TextDatumGetCString(dependent);
+}
+
+/*
+ * A partition that is detached and then cannot be taken away would be lost to
+ * its table, and in the way of the next: so what would fail then fails before.
+ */
+static void
+check_removable(const RkPartitionSet *set, Oid partition)
+{
+	ListCell   *lc;
+
+	foreach(lc, rk_relation_tree(partition, NoLock))
+	{
+		Oid			relid = lfirst_oid(lc);
+		char	   *dependent = is_action(set, "drop") ? dependent_of(relid) : NULL;
+
+		if (!rk_is_relation_owner(relid, set->owner))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("%s is past what is kept, and does not belong to the owner of %s",
+							rk_relation_name(relid), rk_relation_name(set->root)),
+					 errhint("ALTER TABLE %s OWNER TO %s", rk_relation_name(relid),
+							 quote_identifier(GetUserNameFromId(set->owner, false)))));
+		if (dependent != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+					 errmsg("%s is past what is kept, but %s depends on it", rk_relation_name(relid), dependent),
+					 errhint("Drop that, or have partitions detached: on_expiry => 'detach'.")));
+		if (is_action(set, "archive") &&
+			OidIsValid(get_relname_relid(get_rel_name(relid),
+										 get_namespace_oid(set->options->archive_schema, true))))
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_TABLE),
+					 errmsg("%s is past what is kept, but relation \"%s\" exists already in schema \"%s\"",
+							rk_relation_name(relid), get_rel_name(relid), set->options->archive_schema),
+					 errhint("Rename one of them.")));
+	}
+	if (is_action(set, "archive"))
+		rk_partition_check_schema("archive_schema", set->options->archive_schema, set->owner);
+}
+
+/* A detach that is not ours to end is in the way of the next. */
+static void
+check_none_pending(const RkPartitionSet *set)
+{
+	for (int i = 0; i < set->count; i++)
+		if (set->parts[i].pending)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the detach of %s from %s is pending, and maintenance has not begun it",
+							rk_relation_name(set->parts[i].relid), rk_relation_name(set->root)),
+					 errhint("ALTER TABLE %s DETACH PARTITION %s FINALIZE", rk_relation_name(set->root),
+							 rk_relation_name(set->parts[i].relid))));
+}
+
 static RkWork
 begin_removal(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run, const RkPartition *part)
 {
+	check_removable(set, part->relid);
+	check_none_pending(set);
 	if (turn->plain || OidIsValid(set->default_partition))
 		return remove_now(set, turn, run, part->relid, true);
 	note_intent(set, part);

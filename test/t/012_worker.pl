@@ -60,6 +60,10 @@ sub configure
 
 	$node->append_conf('postgresql.conf', "$name = $value");
 	$node->reload;
+	# what began before the change is still done
+	sleep 1;
+	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity
+		WHERE backend_type ~ '^rowkeeper' AND backend_type <> 'rowkeeper launcher'");
 	return;
 }
 

@@ -115,6 +115,20 @@ foreach my $how ('', 'concurrently')
 	is_sql($node, "SELECT (SELECT count(*) FROM ${table}_p0), count(*) FROM rowkeeper._partition_intents", '10|0',
 		"a partition that its owner has detached $how stays");
 }
+# his detach is pending: only he knows why
+sql($node, "SELECT test.make('stranded')");
+{
+	my $reader = session($node);
+
+	$reader->query_safe('BEGIN; SELECT count(*) FROM stranded');
+	$node->psql('postgres', "SET statement_timeout = '500ms'; ALTER TABLE stranded DETACH PARTITION stranded_p0 CONCURRENTLY");
+	$reader->quit;
+}
+sql($node, "INSERT INTO stranded VALUES (41); CALL rowkeeper.maintain('stranded')");
+like(runs('stranded'), qr/^55000: the detach of public.stranded_p0 from public.stranded is pending, and maintenance has not begun it/,
+	'a detach that maintenance has not begun is left to its owner');
+sql($node, "ALTER TABLE stranded DETACH PARTITION stranded_p0 FINALIZE; CALL rowkeeper.maintain('stranded')");
+is_sql($node, "SELECT (SELECT count(*) FROM stranded_p0), test.leaves('stranded') !~ 'p10'", '10|t', 'and then the next one goes');
 # somebody else's by now: it stays
 sql($node, "SELECT test.make('moved'); CREATE TABLE home (LIKE moved INCLUDING ALL) PARTITION BY RANGE (id);
 	INSERT INTO rowkeeper._partition_intents VALUES ('moved_p0', 'moved', 10, '{}', now());
