@@ -166,6 +166,43 @@ is_kept($_, 23, 'on a new partition') foreach @orders;
 is(sql($node, "SELECT * FROM rowkeeper.doctor() WHERE level = 'error'"), '', 'the doctor is content');
 is(sql($node, 'SELECT * FROM rowkeeper.features WHERE NOT healthy'), '', 'every feature is healthy');
 
+# ---- one migration, for an empty database and for a full one ----
+
+my $switch_on = <<'SQL';
+BEGIN;
+SELECT count(*) FROM rowkeeper.audit('events') \g /dev/null
+SELECT count(*) FROM rowkeeper.stamp('events', version => 'version') \g /dev/null
+SELECT count(*) FROM rowkeeper.soft_delete('events') \g /dev/null
+SELECT count(*) FROM rowkeeper.tenant('events') \g /dev/null
+SELECT count(*) FROM rowkeeper.partition('events', 'at', '1 month') \g /dev/null
+COMMIT;
+SQL
+my $with_hints = "\\set VERBOSITY default\n";
+my ($few, $many) = map { { schema => $_ } } 'few', 'many';
+
+foreach my $size ($few, $many)
+{
+	sql($node, "CREATE SCHEMA $size->{schema} AUTHORIZATION migrator");
+	as('migrator', $size, 'CREATE TABLE events (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant_id int NOT NULL,
+		at timestamptz NOT NULL DEFAULT now(), v text)');
+}
+as('migrator', $many, "INSERT INTO events (tenant_id, at) SELECT i % 3, now() - i * interval '1 second' FROM generate_series(1, 1000000) i");
+is(as('migrator', $few, $switch_on), '', 'a migration of an empty database');
+like(as('migrator', $many, $with_hints . $switch_on), qr/Run first, then call again:\nCREATE INDEX CONCURRENTLY ON many.events \(tenant_id\);/,
+	'of one with a million rows says what to run first');
+as('migrator', $many, 'CREATE INDEX CONCURRENTLY ON many.events (tenant_id)');
+like(as('migrator', $many, $with_hints . $switch_on), qr/CALL rowkeeper.partition_convert\('many.events', 'at', '1 month'\)/, 'and next');
+is(as('migrator', $many, "CALL rowkeeper.partition_convert('many.events', 'at', '1 month')"), '', 'that is done');
+is(as('migrator', $many, $switch_on), '', 'and then it runs');
+foreach my $size ($few, $many)
+{
+	is(sql($node, "SELECT string_agg(feature, ' ' ORDER BY feature) FROM rowkeeper.features
+			WHERE target = '$size->{schema}.events'::regclass AND healthy"),
+		'audit partition soft_delete stamp tenant', "$size->{schema}: the five are on");
+}
+is(sql($node, 'SELECT count(*) FROM many.events'), '1000000', 'every row is there');
+sql($node, 'DROP TABLE many.events CASCADE');
+
 # ---- after a restart ----
 
 $node->restart;
