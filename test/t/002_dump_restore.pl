@@ -244,7 +244,7 @@ WHERE relnamespace IN ('rowkeeper'::regnamespace, 'rowkeeper_log'::regnamespace)
 	AND relkind IN ('r', 'p', 'm') AND attnum > 0 AND NOT attisdropped
 	AND (atttypid IN ('oid'::regtype, 'oidvector'::regtype, 'xid'::regtype, 'tid'::regtype)
 		OR atttypid::regtype::text LIKE 'reg%' AND atttypid NOT IN ('regclass'::regtype, 'regtype'::regtype, 'regrole'::regtype))
-	AND NOT (relname = '_jobs' AND attname = 'role')	-- read on its own server only
+	AND NOT EXISTS (SELECT FROM pg_attribute h WHERE h.attrelid = c.oid AND h.attname = 'home')	-- read in its own database only
 SQL
 is_sql($node, <<'SQL', '', 'the log and what belongs to it are no members of the extension');
 SELECT pg_describe_object(classid, objid, objsubid) FROM pg_depend
