@@ -78,18 +78,20 @@ set_for_good(const char *name, const char *value)
 }
 
 /*
- * From the superuser of initdb to a role (or not: InvalidOid), whatever role
- * the database's owner has set for sessions in it.
+ * Be the role that the process is of, whoever the database's owner has set
+ * sessions in it to be: he may set that, and the server takes it from him. Who
+ * was connected as the superuser of initdb becomes another, or stays, for good.
  */
 static void
-become_for_good(Oid role)
+become_for_good(Oid role, bool as_superuser)
 {
 	StartTransactionCommand();
 	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
-	if (OidIsValid(role))
+	if (as_superuser)
+		set_for_good("session_authorization",
+					 GetUserNameFromId(OidIsValid(role) ? role : BOOTSTRAP_SUPERUSERID, false));
+	if (as_superuser && OidIsValid(role))
 		set_for_good("max_parallel_workers", "0");
-	set_for_good("session_authorization",
-				 GetUserNameFromId(OidIsValid(role) ? role : BOOTSTRAP_SUPERUSERID, false));
 	CommitTransactionCommand();
 }
 
@@ -110,8 +112,7 @@ rk_process_become(void)
 	BackgroundWorkerInitializeConnectionByOid(process->database,
 											  as_superuser ? InvalidOid : process->role,
 											  OidIsValid(process->role) ? RK_WORKER_CONNECTION : 0);
-	if (as_superuser)
-		become_for_good(process->role);
+	become_for_good(process->role, as_superuser);
 
 	MessageContext = AllocSetContextCreate(TopMemoryContext, "rowkeeper command",	/* one a process */
 										   ALLOCSET_DEFAULT_SIZES);

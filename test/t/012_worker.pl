@@ -95,6 +95,14 @@ sql($node, "SET default_transaction_read_only = off; INSERT INTO orders VALUES (
 ok($node->poll_query_until('shop', 'SELECT count(*) = 0 FROM orders'), 'one whose sessions only read by default');
 sql($node, 'ALTER DATABASE shop RESET default_transaction_read_only');
 
+# who sessions are is the database's owner's to set, but not who the worker is
+{
+	sql($node, "CREATE ROLE dbo; ALTER DATABASE shop SET session_authorization = 'dbo'; ALTER DATABASE shop SET role = 'dbo'");
+	local $ENV{PGOPTIONS} = '-c session_authorization=postgres -c role=none';
+	is_maintained('shop', 'one whose owner has set who sessions in it are');
+	sql($node, 'ALTER DATABASE shop RESET session_authorization; ALTER DATABASE shop RESET role; DROP ROLE dbo');
+}
+
 sql($node, "UPDATE pg_extension SET extversion = '0.0.1' WHERE extname = 'rowkeeper'", 'Old Shop');
 sleep 1.5;
 is_not_maintained('Old Shop', 'not one whose extension is of another version than the library');
