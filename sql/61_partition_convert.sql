@@ -152,6 +152,10 @@ BEGIN ATOMIC
 		pg_catalog.format('The policy is altered: let a member of %I do it.', pg_catalog.pg_get_userbyid(y.relowner))
 	FROM policies y WHERE NOT pg_catalog.pg_has_role($3, y.relowner, 'USAGE')
 	UNION ALL
+	SELECT 14, '0A000', pg_catalog.format('policy %I of %s reads it with ONLY, which a partitioned table has no rows for', p.polname, p.name), NULL
+	FROM policies p JOIN pg_catalog.pg_policy y ON y.oid = p.oid, t
+	WHERE pg_catalog.strpos(pg_catalog.concat(pg_catalog.pg_get_expr(y.polqual, y.polrelid), pg_catalog.pg_get_expr(y.polwithcheck, y.polrelid)), 'ONLY ' || t.name) > 0
+	UNION ALL
 	SELECT 14, '0A000', pg_catalog.format('its policy %I reads the table itself', y.polname), NULL
 	FROM t JOIN pg_catalog.pg_policy y ON y.polrelid = t.oid
 	-- columns of the row are named without the schema

@@ -13,6 +13,7 @@
  */
 #include "partition/partition.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
@@ -133,6 +134,21 @@ check_citus(Oid relid)
 				 errmsg("cannot convert %s: it is distributed by Citus", rk_relation_name(relid))));
 }
 
+/*
+ * What others have altered since must be seen, or it would stay with the first
+ * partition.
+ */
+static void
+check_isolation(Oid relid)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot convert %s: the transaction sees the database as it was when it began",
+						rk_relation_name(relid)),
+				 errhint("BEGIN ISOLATION LEVEL READ COMMITTED, or SET default_transaction_isolation = 'read committed'.")));
+}
+
 /* Raise where a table cannot be converted; role: for whom. */
 void
 rk_convert_check(Oid relid, const char *key, Oid role)
@@ -141,6 +157,7 @@ rk_convert_check(Oid relid, const char *key, Oid role)
 	char	   *problem;
 	char	   *hint;
 
+	check_isolation(relid);
 	if (get_attnum(relid, key) <= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
