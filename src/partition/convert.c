@@ -40,6 +40,7 @@ typedef struct Call
 {
 	FunctionCallInfo fcinfo;
 	Oid			relid;
+	Oid			root;			/* what the swap has made of it */
 	Oid			caller;
 	RkConversion *conversion;	/* in memory that outlives transactions */
 	MemoryContext context;
@@ -302,16 +303,15 @@ static void
 swap_under_locks(void *arg)
 {
 	Call	   *call = arg;
-	Oid			root;
 
 	call->locked_at = GetCurrentTimestamp();
 	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
 	rk_convert_check(call->relid, call->conversion->key, call->caller);
 	rk_convert_note_foreign_keys(call->relid);
-	root = rk_convert_swap(NULL, call->conversion);
-	rk_convert_note_swapped(call->relid, root);
-	rk_partition_options_store(root, call->conversion->options);
+	call->root = rk_convert_swap(NULL, call->conversion);
+	rk_convert_note_swapped(call->relid, call->root);
+	rk_partition_options_store(call->root, call->conversion->options);
 }
 
 static void
@@ -353,12 +353,14 @@ say_how_long(const Call *call)
 static void
 go_on_with_root(Call *call)
 {
-	char	   *root;
-
 	if (call->conversion->swapped)
 		return;
-	root = rk_convert_fetch_text(call->relid, "SELECT inhparent::text FROM pg_inherits WHERE inhrelid = $1");
-	call->relid = (Oid) strtoul(root, NULL, 10);
+	/* whoever waited for the locks of the swap may do with it as he likes */
+	if (get_rel_name(call->root) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the table was dropped while it was converted")));
+	call->relid = call->root;
 	call->conversion->relid = call->relid;
 	call->conversion->swapped = true;
 	rk_convert_lock(call->relid);
