@@ -208,6 +208,18 @@ BEGIN ATOMIC
 		pg_catalog.format('The foreign key is made anew: let a member of %I do it.', pg_catalog.pg_get_userbyid(r.relowner))
 	FROM referencing r WHERE NOT pg_catalog.pg_has_role($3, r.relowner, 'USAGE')
 	UNION ALL
+	SELECT 18, '42501', pg_catalog.format('%I, who owns %s, may not reference it any more, as foreign key %I does', pg_catalog.pg_get_userbyid(r.relowner), r.name, r.conname),
+		pg_catalog.format('GRANT REFERENCES ON %s TO %I.', t.name, pg_catalog.pg_get_userbyid(r.relowner))
+	FROM referencing r, t JOIN pg_catalog.pg_constraint k ON true
+	WHERE k.oid = r.oid AND NOT pg_catalog.has_table_privilege(r.relowner, $1, 'REFERENCES')
+		AND EXISTS (SELECT FROM pg_catalog.unnest(k.confkey) a (attnum)
+			WHERE NOT pg_catalog.has_column_privilege(r.relowner, $1, a.attnum, 'REFERENCES'))
+	UNION ALL
+	SELECT 18, '42501', pg_catalog.format('statistics object %I belongs to %I', s.stxname, pg_catalog.pg_get_userbyid(s.stxowner)),
+		pg_catalog.format('ALTER STATISTICS %I.%I OWNER TO %I.', n.nspname, s.stxname, pg_catalog.pg_get_userbyid(t.relowner))
+	FROM t JOIN pg_catalog.pg_statistic_ext s ON s.stxrelid = t.oid JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
+	WHERE s.stxowner <> t.relowner
+	UNION ALL
 	SELECT 19, '0A000', pg_catalog.format('it has exclusion constraint %I', k.conname), NULL
 	FROM constraints k WHERE k.contype = 'x' OR (k.contype IN ('p', 'u', 'f') AND k.facts ->> 'conperiod' = 'true')
 	UNION ALL
@@ -259,6 +271,13 @@ BEGIN ATOMIC
 	WHERE NOT p.pubviaroot AND (p.puballtables
 		OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = $1)
 		OR EXISTS (SELECT FROM t JOIN pg_catalog.pg_publication_namespace s ON s.pnnspid = t.namespace AND s.pnpubid = p.oid))
+	UNION ALL
+	SELECT 27, '0A000', pg_catalog.format('publication %I lists columns of it without %I', p.pubname, $2),
+		'The primary key, by which subscribers know rows, will contain that column: publish it, too.'
+	FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
+	WHERE r.prrelid = $1 AND r.prattrs IS NOT NULL
+		AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+			WHERE a.attrelid = $1 AND a.attname = $2 AND a.attnum = ANY (r.prattrs::smallint[]))
 	UNION ALL
 	SELECT 28, '42501', pg_catalog.format('publication %I names it, which belongs to %I', p.pubname, pg_catalog.pg_get_userbyid(p.pubowner)),
 		pg_catalog.format('The publication is altered: its owner has to be a member of %I, and who calls a member of %I.',

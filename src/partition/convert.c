@@ -31,6 +31,8 @@
 #include "utils/wait_event.h"
 
 #define STEPS 7
+#define LONGEST_SWAP_MS 2000	/* to parse a view anew can run its owner's
+								 * code */
 #define FIRST_PAUSE_MS 40
 #define LONGEST_PAUSE_MS 2000
 
@@ -168,7 +170,10 @@ begin_conversion(Call *call)
 	rk_convert_check(call->relid, set->key->name, call->caller);
 	rk_partition_check_referencing(set);
 	if (call->conversion == NULL)	/* it may read all rows */
+	{
+		rk_convert_warn(call->relid, set->key->name);
 		call->conversion = rk_convert_plan(set, false);
+	}
 	rk_convert_check_name(call->conversion);
 	(void) rk_partition_try(locks, add_check, call, call->insist, &call->failure);
 }
@@ -333,7 +338,8 @@ swap(Call *call)
 	/* what is read under the locks is in the caches then */
 	rk_convert_check(call->relid, call->conversion->key, call->caller);
 	rk_convert_warm_up(call->conversion);
-	(void) rk_partition_try(rk_convert_locks(call->conversion), swap_under_locks, call, call->insist, &call->failure);
+	(void) rk_partition_try_for(LONGEST_SWAP_MS, rk_convert_locks(call->conversion), swap_under_locks, call,
+								call->insist, &call->failure);
 }
 
 /* For how long nobody could use the table: for who measures. */

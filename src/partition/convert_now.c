@@ -99,6 +99,7 @@ rk_partition_convert_now(FunctionCallInfo fcinfo, Oid relid)
 	set = rk_partition_merge_options(fcinfo, relid, column, NULL);
 	rk_convert_check(relid, set->key->name, caller);
 	rk_partition_check_referencing(set);
+	rk_convert_warn(relid, set->key->name);
 	conversion = rk_convert_plan(set, true);
 	rk_convert_check_name(conversion);
 	rk_convert_drop_check(conversion);

@@ -149,6 +149,27 @@ check_isolation(Oid relid)
 				 errhint("BEGIN ISOLATION LEVEL READ COMMITTED, or SET default_transaction_isolation = 'read committed'.")));
 }
 
+/*
+ * A row's partition is chosen before its BEFORE triggers run, and which of
+ * them change the key nobody can tell.
+ */
+void
+rk_convert_warn(Oid relid, const char *key)
+{
+	char	   *triggers = rk_convert_fetch_text(relid,
+												 "SELECT string_agg(quote_ident(g.tgname), ', ' ORDER BY g.tgname COLLATE \"C\")"
+												 " FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid"
+												 " JOIN pg_namespace n ON n.oid = f.pronamespace"
+												 " WHERE g.tgrelid = $1 AND NOT g.tgisinternal AND n.nspname <> 'rowkeeper'"
+												 " AND g.tgtype & 3 = 3 AND g.tgtype & 20 <> 0");
+
+	if (triggers != NULL)
+		ereport(WARNING,
+				(errmsg("BEFORE triggers of %s run once a row's partition is chosen: %s",
+						rk_relation_name(relid), triggers),
+				 errhint("One that sets column %s fails from the conversion on: use a DEFAULT.", quote_identifier(key))));
+}
+
 /* Raise where a table cannot be converted; role: for whom. */
 void
 rk_convert_check(Oid relid, const char *key, Oid role)

@@ -98,6 +98,7 @@ typedef struct Attempt
 	void		(*body) (void *arg);
 	void	   *arg;
 	bool		insist;			/* an autovacuum gives way */
+	int			limit;			/* of the body, milliseconds */
 } Attempt;
 
 /*
@@ -108,11 +109,11 @@ static void
 run_body(const Attempt *attempt)
 {
 	MemoryContext context = CurrentMemoryContext;
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LONGEST_BODY_MS);
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), attempt->limit);
 	bool		ours = !get_timeout_active(STATEMENT_TIMEOUT);
 
 	if (ours)
-		enable_timeout_after(STATEMENT_TIMEOUT, LONGEST_BODY_MS);
+		enable_timeout_after(STATEMENT_TIMEOUT, attempt->limit);
 	PG_TRY();
 	{
 		attempt->body(attempt->arg);
@@ -127,7 +128,7 @@ run_body(const Attempt *attempt)
 		FlushErrorState();
 		ereport(ERROR,
 				(errcode(ERRCODE_OPERATOR_INTERVENTION),
-				 errmsg("maintenance of a table took longer than %d s and was given up", LONGEST_BODY_MS / 1000)));
+				 errmsg("maintenance of a table took longer than %d s and was given up", attempt->limit / 1000)));
 	}
 	PG_END_TRY();
 	if (ours)
@@ -160,12 +161,13 @@ run_attempt(void *arg)
  * Take the locks (the last one's relid is InvalidOid) and do something, or
  * nothing at all: false where a lock could not be had in time. Everything
  * that body() changes settings for ends with it. insist: of later attempts.
+ * limit: milliseconds that the body may take.
  */
 bool
-rk_partition_try(const RkLockRequest *locks, void (*body) (void *arg), void *arg,
-				 bool insist, ErrorData **failure)
+rk_partition_try_for(int limit, const RkLockRequest *locks, void (*body) (void *arg), void *arg,
+					 bool insist, ErrorData **failure)
 {
-	Attempt		attempt = {.locks = locks,.body = body,.arg = arg,.insist = insist};
+	Attempt		attempt = {.locks = locks,.body = body,.arg = arg,.insist = insist,.limit = limit};
 	ErrorData  *error = rk_attempt(run_attempt, &attempt);
 
 	if (error == NULL)
@@ -175,6 +177,14 @@ rk_partition_try(const RkLockRequest *locks, void (*body) (void *arg), void *arg
 		ReThrowError(error);
 	*failure = error;
 	return false;
+}
+
+/* The same, where the locks stop nobody's work for long. */
+bool
+rk_partition_try(const RkLockRequest *locks, void (*body) (void *arg), void *arg,
+				 bool insist, ErrorData **failure)
+{
+	return rk_partition_try_for(LONGEST_BODY_MS, locks, body, arg, insist, failure);
 }
 
 static void

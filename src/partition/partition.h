@@ -212,6 +212,8 @@ typedef struct RkLockRequest
 
 extern List *rk_partition_partners(Oid root);
 extern bool rk_partition_may_attach(const RkPartitionSet *set);
+extern bool rk_partition_try_for(int limit, const RkLockRequest *locks, void (*body) (void *arg), void *arg,
+								 bool insist, ErrorData **failure);
 extern bool rk_partition_try(const RkLockRequest *locks, void (*body) (void *arg), void *arg,
 							 bool insist, ErrorData **failure);
 extern RkLockRequest *rk_partition_attach_locks(const RkPartitionSet *set);
@@ -311,6 +313,7 @@ extern void rk_partition_convert_now(FunctionCallInfo fcinfo, Oid relid);
 
 /* convert_plan.c: whether it can, and where its rows end */
 extern AttrNumber rk_convert_key_column(FunctionCallInfo fcinfo, Oid relid, const char *key);
+extern void rk_convert_warn(Oid relid, const char *key);
 extern void rk_convert_check(Oid relid, const char *key, Oid role);
 extern RkPartitionSet *rk_convert_set(const RkConversion *conversion);
 extern RkConversion *rk_convert_plan(const RkPartitionSet *set, bool now);

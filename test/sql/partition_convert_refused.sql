@@ -98,6 +98,21 @@ DROP TABLE heir;
 CREATE POLICY recursive ON t USING (EXISTS (SELECT FROM t x WHERE x.id = t.id));
 CALL ways('t');
 DROP POLICY recursive ON t;
+SET client_min_messages = error;	-- of wal_level
+CREATE PUBLICATION of_two FOR TABLE t (id, v) WITH (publish_via_partition_root = true);
+RESET client_min_messages;
+CALL ways('t');
+DROP PUBLICATION of_two;
+CREATE STATISTICS of_other ON id, k FROM t;
+ALTER STATISTICS of_other OWNER TO convert_other;
+CALL ways('t');
+DROP STATISTICS of_other;
+ALTER TABLE t ADD CONSTRAINT pair UNIQUE (id, k);
+CREATE TABLE child (t int, k int, FOREIGN KEY (t, k) REFERENCES t (id, k));
+ALTER TABLE child OWNER TO convert_other;
+CALL ways('t');
+ALTER TABLE t DROP CONSTRAINT pair CASCADE;
+DROP TABLE child;
 
 -- its own
 ALTER TABLE t ADD CONSTRAINT apart EXCLUDE (id WITH =);
