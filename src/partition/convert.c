@@ -415,11 +415,27 @@ validate_foreign_key(Call *call)
 }
 
 static void
-analyze(Call *call)
+analyze(void *arg)
 {
+	Call	   *call = arg;
+
 	rk_convert_run(call->conversion->owner, false, psprintf("ANALYZE %s", rk_relation_name(call->relid)));
+}
+
+/* It is done, even where a function of an index does not run in ANALYZE. */
+static void
+end_conversion(Call *call)
+{
+	ErrorData  *error;
+
 	rk_progress_end();
 	rk_convert_forget(call->relid);
+	error = rk_attempt(analyze, call);
+	if (error != NULL)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("could not analyze %s: %s", rk_relation_name(call->relid), error->message),
+				 errhint("ANALYZE it: autovacuum does not analyze partitioned tables.")));
 }
 
 static void
@@ -438,7 +454,7 @@ finish_conversion(Call *call)
 	do
 		commit_step(call, validate_foreign_key);
 	while (call->more);
-	commit_step(call, analyze);
+	commit_step(call, end_conversion);
 }
 
 static void

@@ -133,5 +133,16 @@ SELECT rowkeeper.later('CALL rowkeeper.partition_convert(''begun'', ''id'', ''10
 ROLLBACK;
 SELECT rowkeeper.partition_off('begun');
 
+-- a function that finds what it calls by search_path, which ANALYZE pins
+CREATE FUNCTION shorten(v text) RETURNS text IMMUTABLE LANGUAGE sql AS $$ SELECT left(v, 3) $$;
+CREATE FUNCTION lazy(v text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN shorten(v); END $$;
+CREATE TABLE looks_up (id int PRIMARY KEY, v text);
+CREATE INDEX ON looks_up (lazy(v));
+INSERT INTO looks_up VALUES (1, 'a'), (2, 'b');
+SET client_min_messages = error;
+CALL rowkeeper.partition_convert('looks_up', 'id', '10');
+RESET client_min_messages;
+SELECT check_name, object FROM rowkeeper.doctor('partition_convert', 'partition') WHERE object ~ 'looks_up';
+
 SET client_min_messages = warning;
 DROP SCHEMA partition_convert, "Odd ""schema" CASCADE;
