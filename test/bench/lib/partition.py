@@ -219,7 +219,7 @@ def targets(results):
             yield ["%s, of pg_partman's" % title, "%.2f" % value, "at most %.2f" % LIMITS[what],
                    "yes" if value <= LIMITS[what] else "NO"]
     for name, title, limit in STALLS:
-        if limit is not None and name in result:
+        if limit is not None and result.get(name):
             value = max(result[name])
             yield ["slowest beside, %s" % title, "%.0f ms" % value, "at most %d ms" % limit,
                    "yes" if value <= limit else "NO"]
@@ -233,7 +233,7 @@ def tables(results):
     if rows:
         yield ("Maintenance of partitions (middle half)", ["", "rowkeeper", "pg_partman"], rows)
     rows = [[title, "%.0f ms" % median(result[name]), "%.0f ms" % max(result[name])]
-            for name, title, _ in STALLS if name in result]
+            for name, title, _ in STALLS if result.get(name)]
     if rows:
         yield ("The slowest of %d transactions a second beside maintenance" % RATE,
                ["", "median of rounds", "worst round"], rows)
