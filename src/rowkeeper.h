@@ -89,8 +89,13 @@ extern uint64 rk_run_args(Oid role, const char *sql, int nargs, Oid *types,
 extern Datum rk_fetch(Oid role, const char *sql, int nargs, Oid *types,
 					  Datum *values, const char *nulls, bool *isnull);
 extern List *rk_fetch_oids(const char *sql);
+extern Datum rk_fetch_about(Oid role, Oid object, const char *sql, bool *isnull);
+extern char *rk_fetch_text_about(Oid role, Oid object, const char *sql);
+extern bool rk_exists_about(Oid role, Oid object, const char *sql);
+extern uint64 rk_run_about(Oid role, Oid object, const char *sql);
 extern void rk_run_step(FunctionCallInfo fcinfo, Oid role, const char *sql);
 extern void rk_run_ddl_step(FunctionCallInfo fcinfo, Oid role, const char *sql);
+extern char *rk_name_fit(const char *name, const char *suffix);
 extern Oid	rk_relation_owner(Oid relid);
 extern char *rk_relation_name(Oid relid);
 
@@ -316,10 +321,25 @@ typedef struct RkProcess
 	uint32		segment;		/* of shared memory, or 0 */
 } RkProcess;
 
+/* How a process ended; in shared memory, read once it has gone. */
+#define RK_MAX_MESSAGE 1024
+
+typedef struct RkAnswer
+{
+	bool		ended;			/* false: the process did not come so far */
+	int			sqlerrcode;		/* 0: done */
+	char		message[RK_MAX_MESSAGE];
+	char		detail[RK_MAX_MESSAGE];
+	char		hint[RK_MAX_MESSAGE];
+} RkAnswer;
+
 extern RkProcess rk_process_of(Oid role);
 extern bool rk_process_start(const RkProcess *process, const char *main_function,
 							 const char *kind, BackgroundWorkerHandle **handle);
 extern const RkProcess *rk_process_become(void);
+extern void *rk_process_attach(const RkProcess *process);
+extern void rk_process_answer(RkAnswer *answer, const ErrorData *error);
+extern void rk_process_wait(BackgroundWorkerHandle *handle);
 extern void rk_process_set_transactions(void);
 extern void rk_process_begin(void);
 

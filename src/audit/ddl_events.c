@@ -57,10 +57,8 @@ rk_audit_event(Oid root, char action, Jsonb *detail)
 static uint64
 note(const char *sql, Oid relid)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(relid)};
 
-	return rk_run_args(rk_extension_owner(), sql, 1, types, values, NULL);
+	return rk_run_about(rk_extension_owner(), relid, sql);
 }
 
 static void
@@ -350,8 +348,7 @@ one_relation_altered(const RkDdlCommand *command)
 		rk_audit_has_subcommand(command->subcommands, "ENABLE TRIGGER"))
 		report_trigger_state(command, root);
 	else if (!rk_is_loading_dump() && strncmp(command->tag, "CREATE", 6) != 0 &&
-			 !rk_audit_has_subcommand(command->subcommands, "ATTACH PARTITION") &&
-			 !rk_audit_has_subcommand(command->subcommands, "DETACH PARTITION"))
+			 !OidIsValid(command->attached) && !OidIsValid(command->detached))
 	{
 		event = rk_audit_event(root, RK_LOG_ALTER, rk_audit_describe_alter(command, root));
 		follow_name(root, event);
@@ -453,14 +450,11 @@ relation_rewritten(Oid relid, int reason, const char *tag)
 static int32
 noted_table_of_partition(Oid partition, bool *found)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(partition)};
 	bool		isnull;
 	Datum		table_id;
 
-	table_id = rk_fetch(rk_extension_owner(),
-						"SELECT table_id FROM rowkeeper_log.partitions WHERE relation = $1",
-						1, types, values, NULL, &isnull);
+	table_id = rk_fetch_about(rk_extension_owner(), partition,
+					 "SELECT table_id FROM rowkeeper_log.partitions WHERE relation = $1", &isnull);
 	*found = !isnull;
 	return isnull ? 0 : DatumGetInt32(table_id);
 }

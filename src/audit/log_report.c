@@ -288,12 +288,9 @@ entry_time(const char *aggregate, Oid leaf, int32 table_id, bool *isnull)
 static Datum
 current_keep(const TableSize *table, bool *isnull)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(table->relation)};
 
-	return rk_fetch(rk_extension_owner(),
-					"SELECT (rowkeeper._changes_options($1, 'audit') ->> 'keep')::interval",
-					1, types, values, NULL, isnull);
+	return rk_fetch_about(rk_extension_owner(), table->relation,
+					 "SELECT (rowkeeper._changes_options($1, 'audit') ->> 'keep')::interval", isnull);
 }
 
 /*

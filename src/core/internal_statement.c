@@ -26,7 +26,10 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "parser/parser.h"
@@ -361,6 +364,46 @@ rk_fetch_oids(const char *sql)
 	return oids;
 }
 
+/* The one value of a query about an object, which is $1. */
+Datum
+rk_fetch_about(Oid role, Oid object, const char *sql, bool *isnull)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(object)};
+
+	return rk_fetch(role, sql, 1, types, values, NULL, isnull);
+}
+
+/* The same of a text; NULL where it is null or there is no row. */
+char *
+rk_fetch_text_about(Oid role, Oid object, const char *sql)
+{
+	bool		isnull;
+	Datum		value = rk_fetch_about(role, object, sql, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+/* Whether a query about an object has a row, whose first value is not null. */
+bool
+rk_exists_about(Oid role, Oid object, const char *sql)
+{
+	bool		isnull;
+
+	(void) rk_fetch_about(role, object, sql, &isnull);
+	return !isnull;
+}
+
+/* Run a statement about an object, which is $1; as rk_run_args(). */
+uint64
+rk_run_about(Oid role, Oid object, const char *sql)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(object)};
+
+	return rk_run_args(role, sql, 1, types, values, NULL);
+}
+
 /* A step is put together of names: what is more than one statement is an attack. */
 static void
 check_is_one(const char *sql)
@@ -390,6 +433,22 @@ rk_run_ddl_step(FunctionCallInfo fcinfo, Oid role, const char *sql)
 	(void) run(role, false, sql, 0, NULL, NULL, NULL);
 	if (fcinfo != NULL)
 		rk_step(fcinfo, sql);
+}
+
+/*
+ * A name and what is to follow it. Where that is too long the name is cut, and
+ * a hash of the whole keeps apart two that begin alike.
+ */
+char *
+rk_name_fit(const char *name, const char *suffix)
+{
+	int			room = NAMEDATALEN - 1 - (int) strlen(suffix);
+	int			length = strlen(name);
+
+	if (length <= room)
+		return psprintf("%s%s", name, suffix);
+	return psprintf("%.*s_%08x%s", pg_mbcliplen(name, length, room - 9), name,
+					hash_bytes((const unsigned char *) name, length), suffix);
 }
 
 Oid

@@ -19,7 +19,10 @@
 #include "catalog/pg_authid.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
+#include "mb/pg_wchar.h"
 #include "postmaster/interrupt.h"
+#include "storage/dsm.h"
+#include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
@@ -140,4 +143,59 @@ rk_process_begin(void)
 	XactIsoLevel = XACT_READ_COMMITTED;
 	XactReadOnly = false;
 	XactDeferrable = false;
+}
+
+/* The shared memory that the process was sent with; within a transaction. */
+void *
+rk_process_attach(const RkProcess *process)
+{
+	dsm_segment *segment = dsm_attach(process->segment);
+
+	if (segment == NULL)
+		proc_exit(0);			/* who sent us has gone */
+	dsm_pin_mapping(segment);
+	return dsm_segment_address(segment);
+}
+
+static void
+copy_text(char *to, const char *from)
+{
+	int			length = from == NULL ? 0 : pg_mbcliplen(from, strlen(from), RK_MAX_MESSAGE - 1);
+
+	memcpy(to, from == NULL ? "" : from, length);
+	to[length] = '\0';
+}
+
+/* The last that a process does: to say how it ended, NULL: well. */
+void
+rk_process_answer(RkAnswer *answer, const ErrorData *error)
+{
+	if (error != NULL)
+	{
+		answer->sqlerrcode = error->sqlerrcode;
+		copy_text(answer->message, error->message);
+		copy_text(answer->detail, error->detail);
+		copy_text(answer->hint, error->hint);
+	}
+	answer->ended = true;
+}
+
+static void
+terminate_process(int code, Datum handle)
+{
+	TerminateBackgroundWorker((BackgroundWorkerHandle *) DatumGetPointer(handle));
+}
+
+/* To a process's end; where we are cancelled or go before, it goes, too. */
+void
+rk_process_wait(BackgroundWorkerHandle *handle)
+{
+	PG_ENSURE_ERROR_CLEANUP(terminate_process, PointerGetDatum(handle));
+	{
+		if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
+			ereport(FATAL,
+					(errcode(ERRCODE_ADMIN_SHUTDOWN),
+					 errmsg("the server has gone")));
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(terminate_process, PointerGetDatum(handle));
 }

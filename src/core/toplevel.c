@@ -16,13 +16,11 @@
 
 #include "access/xact.h"
 #include "executor/spi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "parser/analyze.h"
 #include "pgstat.h"
 #include "storage/dsm.h"
-#include "storage/ipc.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
@@ -32,8 +30,6 @@
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
-
-#define MAX_MESSAGE 1024
 
 PGDLLEXPORT void rowkeeper_toplevel_main(Datum arg);
 
@@ -135,11 +131,7 @@ rk_toplevel_execute(const char *command, void (*check) (Node *statement), bool l
 typedef struct Errand
 {
 	int			lock_timeout;
-	bool		ended;			/* false: the process did not come so far */
-	int			sqlerrcode;		/* 0: done */
-	char		message[MAX_MESSAGE];
-	char		detail[MAX_MESSAGE];
-	char		hint[MAX_MESSAGE];
+	RkAnswer	answer;
 	char		command[FLEXIBLE_ARRAY_MEMBER];
 } Errand;
 
@@ -192,15 +184,6 @@ check_errand(Node *statement)
 	elog(ERROR, "a process of rowkeeper runs no such command");
 }
 
-static void
-copy_text(char *to, const char *from)
-{
-	int			length = from == NULL ? 0 : pg_mbcliplen(from, strlen(from), MAX_MESSAGE - 1);
-
-	memcpy(to, from == NULL ? "" : from, length);
-	to[length] = '\0';
-}
-
 /*
  * Nothing of the session's may keep the command from its work, nor stay away
  * from it: it waits so long for a lock as it was told, and an autovacuum that
@@ -220,15 +203,10 @@ set_up_errand(const Errand *errand)
 static Errand *
 attach_errand(const RkProcess *process)
 {
-	dsm_segment *segment;
 	Errand	   *errand;
 
 	rk_process_begin();
-	segment = dsm_attach(process->segment);
-	if (segment == NULL)
-		proc_exit(0);			/* who sent us has gone */
-	dsm_pin_mapping(segment);
-	errand = dsm_segment_address(segment);
+	errand = rk_process_attach(process);
 	set_up_errand(errand);
 	CommitTransactionCommand();
 	return errand;
@@ -239,18 +217,9 @@ void
 rowkeeper_toplevel_main(Datum arg)
 {
 	Errand	   *errand = attach_errand(rk_process_become());
-	ErrorData  *error;
 
 	in_errand = true;
-	error = rk_toplevel_execute(errand->command, check_errand, false);
-	if (error != NULL)
-	{
-		errand->sqlerrcode = error->sqlerrcode;
-		copy_text(errand->message, error->message);
-		copy_text(errand->detail, error->detail);
-		copy_text(errand->hint, error->hint);
-	}
-	errand->ended = true;
+	rk_process_answer(&errand->answer, rk_toplevel_execute(errand->command, check_errand, false));
 }
 
 /* ---- and who sends them ---- */
@@ -283,44 +252,24 @@ check_out_of_the_way(void)
 				 errhint("Close its cursors.")));
 }
 
-static void
-terminate_process(int code, Datum handle)
-{
-	TerminateBackgroundWorker((BackgroundWorkerHandle *) DatumGetPointer(handle));
-}
-
-/* To its end; where we are cancelled or go before, it goes, too. */
-static void
-wait_for_process(BackgroundWorkerHandle *handle)
-{
-	PG_ENSURE_ERROR_CLEANUP(terminate_process, PointerGetDatum(handle));
-	{
-		if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
-			ereport(FATAL,
-					(errcode(ERRCODE_ADMIN_SHUTDOWN),
-					 errmsg("the server has gone")));
-	}
-	PG_END_ENSURE_ERROR_CLEANUP(terminate_process, PointerGetDatum(handle));
-}
-
 static ErrorData *
-error_of_errand(const Errand *errand)
+error_of(const RkAnswer *answer)
 {
 	ErrorData  *error = palloc0(sizeof(ErrorData));
 
 	error->elevel = ERROR;
 	error->assoc_context = CurrentMemoryContext;
-	if (!errand->ended)
+	if (!answer->ended)
 	{
 		error->sqlerrcode = ERRCODE_OPERATOR_INTERVENTION;
 		error->message = pstrdup("the worker that ran the command has ended before it");
 		error->hint = pstrdup("The server's log says why.");
 		return error;
 	}
-	error->sqlerrcode = errand->sqlerrcode;
-	error->message = pstrdup(errand->message);
-	error->detail = errand->detail[0] != '\0' ? pstrdup(errand->detail) : NULL;
-	error->hint = errand->hint[0] != '\0' ? pstrdup(errand->hint) : NULL;
+	error->sqlerrcode = answer->sqlerrcode;
+	error->message = pstrdup(answer->message);
+	error->detail = answer->detail[0] != '\0' ? pstrdup(answer->detail) : NULL;
+	error->hint = answer->hint[0] != '\0' ? pstrdup(answer->hint) : NULL;
 	return error;
 }
 
@@ -355,11 +304,11 @@ rk_toplevel_run(Oid role, const char *command, int lock_timeout, ErrorData **err
 		return RK_OUTCOME_NO_WORKER;
 	}
 
-	wait_for_process(handle);
+	rk_process_wait(handle);
 	errand = dsm_segment_address(segment);
-	if (!errand->ended || errand->sqlerrcode != 0)
+	if (!errand->answer.ended || errand->answer.sqlerrcode != 0)
 	{
-		*error = error_of_errand(errand);
+		*error = error_of(&errand->answer);
 		outcome = RK_OUTCOME_FAILED;
 	}
 	dsm_detach(segment);

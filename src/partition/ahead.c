@@ -15,9 +15,7 @@
 #include "access/relation.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
-#include "common/hashfn.h"
 #include "common/int.h"
-#include "mb/pg_wchar.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
@@ -216,22 +214,11 @@ rk_partition_is_most(const RkPartitionSet *set, List *expired)
 
 /* ---- names ---- */
 
-/*
- * <table>_p20260101. Where that is too long the table's part is cut, and a
- * hash of the whole keeps apart two tables whose names begin alike.
- */
+/* <table>_p20260101 */
 static char *
 partition_name(const RkPartitionSet *set, int64 lower)
 {
-	char	   *table = get_rel_name(set->root);
-	char	   *suffix = rk_grid_name(&set->grid, lower);
-	int			length = strlen(table);
-	int			room = NAMEDATALEN - 1 - 1 - (int) strlen(suffix);
-
-	if (length <= room)
-		return psprintf("%s_%s", table, suffix);
-	return psprintf("%.*s_%08x_%s", pg_mbcliplen(table, length, room - 9), table,
-					hash_bytes((unsigned char *) table, length), suffix);
+	return rk_name_fit(get_rel_name(set->root), psprintf("_%s", rk_grid_name(&set->grid, lower)));
 }
 
 /* ---- what is wanted ---- */

@@ -18,7 +18,6 @@
 #include "partition/partition.h"
 
 #include "catalog/pg_class.h"
-#include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -33,8 +32,6 @@
 #define STEPS 7
 #define LONGEST_SWAP_MS 2000	/* to parse a view anew can run its owner's
 								 * code */
-#define FIRST_PAUSE_MS 40
-#define LONGEST_PAUSE_MS 2000
 
 PG_FUNCTION_INFO_V1(rowkeeper_partition_convert);
 
@@ -88,14 +85,11 @@ commit_step(Call *call, Step step)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* Wait a while, which chance decides, and longer each time. */
 static void
 pause_between(int attempts)
 {
-	int			pause = Min(FIRST_PAUSE_MS << Min(attempts, 8), LONGEST_PAUSE_MS);
-
-	pause = (int) pg_prng_uint64_range(&pg_global_prng_state, pause / 2, pause + pause / 2);
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause, PG_WAIT_EXTENSION);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, rk_partition_pause(attempts),
+					 PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }

@@ -156,7 +156,7 @@ check_isolation(Oid relid)
 void
 rk_convert_warn(Oid relid, const char *key)
 {
-	char	   *triggers = rk_convert_fetch_text(relid,
+	char	   *triggers = rk_fetch_text_about(rk_extension_owner(), relid,
 												 "SELECT string_agg(quote_ident(g.tgname), ', ' ORDER BY g.tgname COLLATE \"C\")"
 												 " FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid"
 												 " JOIN pg_namespace n ON n.oid = f.pronamespace"
@@ -247,13 +247,11 @@ check_not_far(const RkPartitionSet *set, int64 newest, Datum value)
 static double
 estimated_rows(Oid relid)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(relid)};
 	bool		isnull;
 	Datum		rows;
 
-	rows = rk_fetch(rk_extension_owner(), "SELECT greatest(reltuples, 0)::float8 FROM pg_class WHERE oid = $1",
-					1, types, values, NULL, &isnull);
+	rows = rk_fetch_about(rk_extension_owner(), relid,
+					 "SELECT greatest(reltuples, 0)::float8 FROM pg_class WHERE oid = $1", &isnull);
 	return isnull ? 0 : DatumGetFloat8(rows);
 }
 

@@ -72,26 +72,17 @@ rk_convert_write(const RkConversion *conversion)
 					   " VALUES ($1, $2::name, $3::jsonb, $4, $5)", 5, types, values, NULL);
 }
 
-static void
-run_about(Oid relid, const char *sql)
-{
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(relid)};
-
-	(void) rk_run_args(rk_extension_owner(), sql, 1, types, values, NULL);
-}
-
 void
 rk_convert_forget(Oid relid)
 {
-	run_about(relid, "DELETE FROM rowkeeper._partition_conversions WHERE relation = $1");
+	(void) rk_run_about(rk_extension_owner(), relid, "DELETE FROM rowkeeper._partition_conversions WHERE relation = $1");
 }
 
 /* The foreign keys that are to be valid again, before they are made anew. */
 void
 rk_convert_note_foreign_keys(Oid relid)
 {
-	run_about(relid,
+	(void) rk_run_about(rk_extension_owner(), relid,
 			  "UPDATE rowkeeper._partition_conversions SET validate = ("
 			  " SELECT coalesce(jsonb_agg(jsonb_build_array(n.nspname, c.relname, k.conname)), '[]')"
 			  " FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -110,17 +101,6 @@ rk_convert_note_swapped(Oid before, Oid root)
 	(void) rk_run_args(rk_extension_owner(),
 					   "UPDATE rowkeeper._partition_conversions SET relation = $2, swapped = true WHERE relation = $1",
 					   2, types, values, NULL);
-}
-
-char *
-rk_convert_fetch_text(Oid relid, const char *sql)
-{
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(relid)};
-	bool		isnull;
-	Datum		result = rk_fetch(rk_extension_owner(), sql, 1, types, values, NULL, &isnull);
-
-	return isnull ? NULL : TextDatumGetCString(result);
 }
 
 /* ---- what is there by now ---- */
@@ -158,16 +138,16 @@ rk_convert_errands(Oid relid, const char *query)
 bool
 rk_convert_has_check(Oid relid, bool valid)
 {
-	return rk_convert_fetch_text(relid,
-								 psprintf("SELECT 'yes' FROM pg_constraint WHERE conrelid = $1 AND contype = 'c'"
-										  " AND conname = 'rowkeeper_convert'%s", valid ? " AND convalidated" : "")) != NULL;
+	return rk_exists_about(rk_extension_owner(), relid,
+						   psprintf("SELECT 1 FROM pg_constraint WHERE conrelid = $1 AND contype = 'c'"
+									" AND conname = 'rowkeeper_convert'%s", valid ? " AND convalidated" : ""));
 }
 
 /* The index that becomes the primary key, as SQL names it; NULL: there is none. */
 char *
 rk_convert_find_index(Oid relid, bool *valid)
 {
-	char	   *found = rk_convert_fetch_text(relid,
+	char	   *found = rk_fetch_text_about(rk_extension_owner(), relid,
 											  "SELECT i.indisvalid::int || format('%I.%I', n.nspname, c.relname)"
 											  " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
 											  " WHERE i.indrelid = $1 AND c.relname = rowkeeper._partition_convert_index($1)");

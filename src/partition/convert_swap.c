@@ -17,9 +17,7 @@
 #include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "executor/spi.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -90,24 +88,15 @@ rk_convert_index_sql(const RkConversion *conversion, bool concurrently)
 
 /* ---- the list ---- */
 
-/*
- * The table's name as a partition: <table>_before_p20260101. Where that is too
- * long the table's part is cut, and a hash keeps it apart from others.
- */
+/* The table's name as a partition: <table>_before_p20260101. */
 char *
 rk_convert_wide_name(const RkConversion *conversion)
 {
 	RkPartitionSet *set = rk_convert_set(conversion);
-	char	   *table = get_rel_name(conversion->relid);
-	char	   *suffix = conversion->upper == RK_NO_END ? "all"
-		: psprintf("before_%s", rk_grid_name(&set->grid, conversion->upper));
-	int			length = strlen(table);
-	int			room = NAMEDATALEN - 1 - 1 - (int) strlen(suffix);
 
-	if (length <= room)
-		return psprintf("%s_%s", table, suffix);
-	return psprintf("%.*s_%08x_%s", pg_mbcliplen(table, length, room - 9), table,
-					hash_bytes((unsigned char *) table, length), suffix);
+	return rk_name_fit(get_rel_name(conversion->relid),
+					   conversion->upper == RK_NO_END ? "_all"
+					   : psprintf("_before_%s", rk_grid_name(&set->grid, conversion->upper)));
 }
 
 /* Run the query, planned once a session: others wait meanwhile. Within SPI. */

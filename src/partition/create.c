@@ -20,9 +20,7 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_partitioned_table.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "executor/spi.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
@@ -53,17 +51,6 @@ run_step(FunctionCallInfo fcinfo, Oid owner, const char *sql)
 	rk_partition_run(owner, sql);
 	if (fcinfo != NULL)
 		rk_step(fcinfo, sql);
-}
-
-static char *
-text_about(Oid owner, const char *query, Oid relid)
-{
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(relid)};
-	bool		isnull;
-	Datum		result = rk_fetch(owner, query, 1, types, values, NULL, &isnull);
-
-	return isnull ? NULL : TextDatumGetCString(result);
 }
 
 /* ---- names ---- */
@@ -98,13 +85,8 @@ name_below(const char *name, const char *model, const char *model_child, int num
 	size_t		prefix = strlen(model);
 	char	   *suffix = strncmp(model_child, model, prefix) == 0 && model_child[prefix] != '\0'
 		? pstrdup(model_child + prefix) : psprintf("_%d", number);
-	char	   *full = psprintf("%s%s", name, suffix);
-	int			length = strlen(full);
 
-	if (length < NAMEDATALEN)
-		return full;
-	return psprintf("%.*s_%08x", pg_mbcliplen(full, length, NAMEDATALEN - 1 - 9), full,
-					hash_bytes((unsigned char *) full, length));
+	return rk_name_fit(psprintf("%s%s", name, suffix), "");
 }
 
 /* ---- building ---- */
@@ -153,7 +135,7 @@ create_sql(const RkPartitionSet *set, const char *schema, const char *name, Oid 
 					 rk_relation_name(OidIsValid(set->options->template) ? set->options->template : set->root));
 	if (is_parent)
 		appendStringInfo(&sql, " PARTITION BY %s",
-						 text_about(set->owner, "SELECT pg_get_partkeydef($1)", model));
+						 rk_fetch_text_about(set->owner, model, "SELECT pg_get_partkeydef($1)"));
 	appendStringInfoString(&sql, rk_partition_storage(set->root, model));
 	return sql.data;
 }
@@ -196,8 +178,8 @@ build_below(FunctionCallInfo fcinfo, const RkPartitionSet *set, const char *sche
 				 psprintf("ALTER TABLE %s ATTACH PARTITION %s %s",
 						  quote_qualified_identifier(schema, name),
 						  quote_qualified_identifier(schema, below_name),
-						  text_about(set->owner, "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = $1",
-									 below)));
+						  rk_fetch_text_about(set->owner, below,
+									  "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = $1")));
 	}
 }
 
@@ -268,15 +250,9 @@ rk_partition_build(FunctionCallInfo fcinfo, const RkPartitionSet *set, const RkW
 static bool
 has_index_settings(const RkPartitionSet *set)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(set->root)};
-	bool		isnull;
-
-	(void) rk_fetch(set->owner,
-					"SELECT 1 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indexrelid"
-					" WHERE i.indrelid = $1 AND (i.indisreplident OR coalesce(a.attstattarget, -1) >= 0) LIMIT 1",
-					1, types, values, NULL, &isnull);
-	return !isnull;
+	return rk_exists_about(set->owner, set->root,
+						   "SELECT 1 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indexrelid"
+						   " WHERE i.indrelid = $1 AND (i.indisreplident OR coalesce(a.attstattarget, -1) >= 0) LIMIT 1");
 }
 
 /*

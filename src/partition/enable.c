@@ -281,20 +281,16 @@ check_uuids(const RkPartitionSet *set)
 void
 rk_partition_check_referencing(const RkPartitionSet *set)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(set->root)};
-	bool		isnull;
-	Datum		remedy;
+	char	   *remedy;
 
 	if (set->options->keep == NULL)
 		return;
-	remedy = rk_fetch(rk_extension_owner(),
-					  "SELECT remedy FROM rowkeeper._partition_unindexed_keys WHERE root = $1 ORDER BY 1 LIMIT 1",
-					  1, types, values, NULL, &isnull);
-	if (!isnull)
+	remedy = rk_fetch_text_about(rk_extension_owner(), set->root,
+								 "SELECT remedy FROM rowkeeper._partition_unindexed_keys WHERE root = $1 ORDER BY 1 LIMIT 1");
+	if (remedy != NULL)
 		rk_refuse_option("keep", psprintf("a foreign key that references %s has no index on its columns",
 										  rk_relation_name(set->root)),
-						 TextDatumGetCString(remedy));
+						 remedy);
 }
 
 /* ---- doing it ---- */
@@ -413,11 +409,9 @@ rowkeeper_partition(PG_FUNCTION_ARGS)
 static void
 warn_of_pending(Oid root)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(root)};
 	bool		isnull;
-	Datum		pending = rk_fetch(rk_extension_owner(), "SELECT inhrelid FROM pg_inherits WHERE inhparent = $1 AND inhdetachpending",
-								   1, types, values, NULL, &isnull);
+	Datum		pending = rk_fetch_about(rk_extension_owner(), root,
+					 "SELECT inhrelid FROM pg_inherits WHERE inhparent = $1 AND inhdetachpending", &isnull);
 
 	if (!isnull)
 		ereport(WARNING,

@@ -12,11 +12,9 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "storage/dsm.h"
-#include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -27,7 +25,6 @@
 
 #define PATIENCE_MS 5000
 #define PAUSE_MS 20
-#define MAX_MESSAGE 1024
 
 PGDLLEXPORT void rowkeeper_partition_main(Datum arg);
 
@@ -132,32 +129,8 @@ typedef struct Request
 {
 	Oid			root;
 	int64		position;
-	bool		ended;
-	int			sqlerrcode;		/* 0: done */
-	char		message[MAX_MESSAGE];
-	char		hint[MAX_MESSAGE];
+	RkAnswer	answer;
 } Request;
-
-static void
-copy_text(char *to, const char *from)
-{
-	int			length = from == NULL ? 0 : pg_mbcliplen(from, strlen(from), MAX_MESSAGE - 1);
-
-	memcpy(to, from == NULL ? "" : from, length);
-	to[length] = '\0';
-}
-
-static void
-answer(Request *request, const ErrorData *error)
-{
-	if (error != NULL)
-	{
-		request->sqlerrcode = error->sqlerrcode;
-		copy_text(request->message, error->message);
-		copy_text(request->hint, error->hint);
-	}
-	request->ended = true;
-}
 
 typedef struct Trial
 {
@@ -201,7 +174,7 @@ attempt_partition(Request *request, bool insist, bool last)
 	PopActiveSnapshot();
 	over = error != NULL || trial.failure == NULL || last;
 	if (over)
-		answer(request, error != NULL ? error : trial.failure);
+		rk_process_answer(&request->answer, error != NULL ? error : trial.failure);
 	CommitTransactionCommand();
 	return over;
 }
@@ -209,16 +182,13 @@ attempt_partition(Request *request, bool insist, bool last)
 static Request *
 attach_request(const RkProcess *process)
 {
-	dsm_segment *segment;
+	Request    *request;
 
 	rk_process_begin();
-	segment = dsm_attach(process->segment);
-	if (segment == NULL)
-		proc_exit(0);			/* who sent us has gone */
-	dsm_pin_mapping(segment);
+	request = rk_process_attach(process);
 	rk_settings_pin();
 	CommitTransactionCommand();
-	return dsm_segment_address(segment);
+	return request;
 }
 
 /* The process: makes one partition, in as many attempts as time allows. */
@@ -240,24 +210,18 @@ rowkeeper_partition_main(Datum arg)
 /* ---- and who sends for it ---- */
 
 static void
-terminate_process(int code, Datum handle)
+raise_answer(const RkAnswer *answer)
 {
-	TerminateBackgroundWorker((BackgroundWorkerHandle *) DatumGetPointer(handle));
-}
-
-static void
-raise_answer(const Request *request)
-{
-	if (!request->ended)
+	if (!answer->ended)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPERATOR_INTERVENTION),
 				 errmsg("the worker that makes the partition has ended before it"),
 				 errhint("The server's log says why.")));
-	if (request->sqlerrcode != 0)
+	if (answer->sqlerrcode != 0)
 		ereport(ERROR,
-				(errcode(request->sqlerrcode),
-				 errmsg("could not make the partition: %s", request->message),
-				 request->hint[0] != '\0' ? errhint("%s", request->hint) : 0));
+				(errcode(answer->sqlerrcode),
+				 errmsg("could not make the partition: %s", answer->message),
+				 answer->hint[0] != '\0' ? errhint("%s", answer->hint) : 0));
 }
 
 static void
@@ -278,15 +242,8 @@ send_for_partition(const RkPartitionSet *set, int64 position)
 				 errmsg("no worker could be started to make the partition"),
 				 errhint("Raise max_worker_processes, or CALL rowkeeper.maintain() before.")));
 
-	PG_ENSURE_ERROR_CLEANUP(terminate_process, PointerGetDatum(handle));
-	{
-		if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
-			ereport(FATAL,
-					(errcode(ERRCODE_ADMIN_SHUTDOWN),
-					 errmsg("the server has gone")));
-	}
-	PG_END_ENSURE_ERROR_CLEANUP(terminate_process, PointerGetDatum(handle));
-	raise_answer(request);
+	rk_process_wait(handle);
+	raise_answer(&request->answer);
 	dsm_detach(segment);
 }
 

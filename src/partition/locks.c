@@ -11,6 +11,7 @@
 #include "partition/partition.h"
 
 #include "access/relation.h"
+#include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/guc.h"
@@ -19,6 +20,8 @@
 #include "utils/timeout.h"
 
 #define LONGEST_BODY_MS 60000	/* once the locks are had */
+#define FIRST_PAUSE_MS 40
+#define LONGEST_PAUSE_MS 2000
 
 /* The other tables of a table's foreign keys, out and in. */
 List *
@@ -193,6 +196,15 @@ add_lock(RkLockRequest *locks, int *count, Oid relid, LOCKMODE mode)
 	locks[*count].relid = relid;
 	locks[*count].mode = mode;
 	(*count)++;
+}
+
+/* Milliseconds until the next attempt: longer each time, and chance decides. */
+int
+rk_partition_pause(int attempts)
+{
+	int			pause = Min(FIRST_PAUSE_MS << Min(attempts, 8), LONGEST_PAUSE_MS);
+
+	return (int) pg_prng_uint64_range(&pg_global_prng_state, pause / 2, pause + pause / 2);
 }
 
 /* The locks that attaching a partition takes, in the order of OIDs. */

@@ -214,6 +214,7 @@ extern List *rk_partition_partners(Oid root);
 extern bool rk_partition_may_attach(const RkPartitionSet *set);
 extern bool rk_partition_try_for(int limit, const RkLockRequest *locks, void (*body) (void *arg), void *arg,
 								 bool insist, ErrorData **failure);
+extern int	rk_partition_pause(int attempts);
 extern bool rk_partition_try(const RkLockRequest *locks, void (*body) (void *arg), void *arg,
 							 bool insist, ErrorData **failure);
 extern RkLockRequest *rk_partition_attach_locks(const RkPartitionSet *set);
@@ -295,7 +296,6 @@ extern void rk_convert_write(const RkConversion *conversion);
 extern void rk_convert_forget(Oid relid);
 extern void rk_convert_note_foreign_keys(Oid relid);
 extern void rk_convert_note_swapped(Oid before, Oid root);
-extern char *rk_convert_fetch_text(Oid relid, const char *sql);
 extern List *rk_convert_errands(Oid relid, const char *query);
 extern bool rk_convert_has_check(Oid relid, bool valid);
 extern char *rk_convert_find_index(Oid relid, bool *valid);

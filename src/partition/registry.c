@@ -51,13 +51,11 @@ change(const char *sql, Oid relid, const char *schema, const char *name)
 RkPartitionOptions *
 rk_partition_options_of(Oid root)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(root)};
 	bool		isnull;
 	Datum		stored;
 
-	stored = rk_fetch(rk_extension_owner(), "SELECT options FROM rowkeeper._partition_registry WHERE root = $1",
-					  1, types, values, NULL, &isnull);
+	stored = rk_fetch_about(rk_extension_owner(), root,
+					 "SELECT options FROM rowkeeper._partition_registry WHERE root = $1", &isnull);
 	return isnull ? rk_partition_own_options_of(root) : rk_partition_options_parse(DatumGetJsonbP(stored));
 }
 
@@ -105,7 +103,7 @@ adopt(Oid relid, const char *schema, const char *name)
 static void
 forget_copied(Oid relid, const char *schema, const char *name)
 {
-	(void) change("DELETE FROM rowkeeper._partition_tables WHERE home <> $1 AND $2 IS NOT NULL" NAMED,
+	(void) change("DELETE FROM rowkeeper._partition_tables WHERE home <> $1" NAMED,
 				  relid, schema, name);
 }
 
@@ -140,8 +138,7 @@ bool
 rk_partition_options_forget(Oid root)
 {
 	adopt(root, schema_of(root), get_rel_name(root));
-	return change("DELETE FROM rowkeeper._partition_tables WHERE home = $1 AND relation = $2"
-				  " AND ($3, $4) IS NOT DISTINCT FROM (NULL::name, NULL::name)", root, NULL, NULL);
+	return change("DELETE FROM rowkeeper._partition_tables WHERE home = $1 AND relation = $2", root, NULL, NULL);
 }
 
 /* A relation is gone that had this identity, as the server writes it. */
@@ -190,14 +187,14 @@ rk_partition_schema_renamed(const char *old_name, const char *new_name)
 	for (int i = 0; i < lengthof(options); i++)
 		(void) change(psprintf("UPDATE rowkeeper._partition_tables"
 							   " SET options = jsonb_set(options, '{%s}', to_jsonb($4::text))"
-							   " WHERE options ->> '%s' = $3::text AND ($1, $2) IS NOT NULL",
+							   " WHERE options ->> '%s' = $3::text",
 							   options[i], options[i]),
 					  InvalidOid, old_name, new_name);
 	(void) change("DELETE FROM rowkeeper._partition_tables"
-				  " WHERE home <> $1 AND table_schema = $4 AND ($2, $3) IS NOT NULL",
+				  " WHERE home <> $1 AND table_schema = $4",
 				  InvalidOid, old_name, new_name);
 	(void) change("UPDATE rowkeeper._partition_tables SET table_schema = $4"
-				  " WHERE table_schema = $3 AND ($1, $2) IS NOT NULL",
+				  " WHERE table_schema = $3",
 				  InvalidOid, old_name, new_name);
 }
 

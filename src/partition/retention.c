@@ -53,23 +53,17 @@ note_intent(const RkPartitionSet *set, const RkPartition *part)
 void
 rk_partition_intent_detached(Oid partition)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(partition)};
 
-	(void) rk_run_args(rk_extension_owner(),
-					   "UPDATE rowkeeper._partition_intents SET detached = true WHERE partition = $1",
-					   1, types, values, NULL);
+	(void) rk_run_about(rk_extension_owner(), partition,
+					 "UPDATE rowkeeper._partition_intents SET detached = true WHERE partition = $1");
 }
 
 static void
 forget_intents(const char *where, Oid object)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(object)};
 
-	(void) rk_run_args(rk_extension_owner(),
-					   psprintf("DELETE FROM rowkeeper._partition_intents WHERE %s = $1", where),
-					   1, types, values, NULL);
+	(void) rk_run_about(rk_extension_owner(), object,
+					 psprintf("DELETE FROM rowkeeper._partition_intents WHERE %s = $1", where));
 }
 
 void
@@ -101,29 +95,21 @@ rk_partition_intents(void)
 static Oid
 first_intent(Oid root)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(root)};
 	bool		isnull;
 	Datum		partition;
 
-	partition = rk_fetch(rk_extension_owner(),
-						 "SELECT partition::oid FROM rowkeeper._partition_intents"
-						 " WHERE relation = $1 ORDER BY since, partition LIMIT 1",
-						 1, types, values, NULL, &isnull);
+	partition = rk_fetch_about(rk_extension_owner(), root,
+					 "SELECT partition::oid FROM rowkeeper._partition_intents"
+						 " WHERE relation = $1 ORDER BY since, partition LIMIT 1", &isnull);
 	return isnull ? InvalidOid : DatumGetObjectId(partition);
 }
 
+/* Whether there is an intent of a partition that is like this. */
 static bool
-has_intent(Oid partition)
+intent_is(Oid partition, const char *condition)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(partition)};
-	bool		isnull;
-
-	(void) rk_fetch(rk_extension_owner(),
-					"SELECT 1 FROM rowkeeper._partition_intents WHERE partition = $1",
-					1, types, values, NULL, &isnull);
-	return !isnull;
+	return rk_exists_about(rk_extension_owner(), partition,
+						   psprintf("SELECT 1 FROM rowkeeper._partition_intents WHERE partition = $1 AND (%s)", condition));
 }
 
 /* ---- what is done ---- */
@@ -152,19 +138,13 @@ is_action(const RkPartitionSet *set, const char *action)
 static void
 drop_added_checks(const RkPartitionSet *set, Oid partition)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(partition)};
-	bool		isnull;
-	Datum		drops;
+	char	   *drops = rk_fetch_text_about(rk_extension_owner(), partition,
+											"SELECT string_agg(format('DROP CONSTRAINT %I', k.conname), ', ')"
+											" FROM pg_constraint k JOIN rowkeeper._partition_intents i ON i.partition = k.conrelid"
+											" WHERE k.conrelid = $1 AND k.contype = 'c' AND k.conname <> ALL (i.checks)");
 
-	drops = rk_fetch(rk_extension_owner(),
-					 "SELECT string_agg(format('DROP CONSTRAINT %I', k.conname), ', ')"
-					 " FROM pg_constraint k JOIN rowkeeper._partition_intents i ON i.partition = k.conrelid"
-					 " WHERE k.conrelid = $1 AND k.contype = 'c' AND k.conname <> ALL (i.checks)",
-					 1, types, values, NULL, &isnull);
-	if (!isnull)
-		rk_partition_run(set->owner, psprintf("ALTER TABLE %s %s", rk_relation_name(partition),
-											  TextDatumGetCString(drops)));
+	if (drops != NULL)
+		rk_partition_run(set->owner, psprintf("ALTER TABLE %s %s", rk_relation_name(partition), drops));
 }
 
 static const char *
@@ -219,7 +199,7 @@ remove_partition(void *arg)
 
 	if (removal->detach)
 		rk_partition_run(removal->set->owner, detach_sql(removal->set, removal->partition, ""));
-	else if (!has_intent(removal->partition))
+	else if (!intent_is(removal->partition, "true"))
 		return;					/* another session has done it meanwhile */
 	dispose_of(removal->set, removal->partition);
 }
@@ -287,31 +267,15 @@ send_detach(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run, Oid par
 
 /* ---- partitions that are detached, and still intended ---- */
 
-static bool
-is_detached_by_us(Oid partition)
-{
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(partition)};
-	bool		isnull;
-
-	(void) rk_fetch(rk_extension_owner(),
-					"SELECT 1 FROM rowkeeper._partition_intents WHERE partition = $1 AND detached",
-					1, types, values, NULL, &isnull);
-	return !isnull;
-}
-
 /* Whether it would expire today: "keep" may be longer by now. */
 static bool
 is_past(const RkPartitionSet *set, Oid partition)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(partition)};
 	bool		isnull;
 	Datum		upper;
 
-	upper = rk_fetch(rk_extension_owner(),
-					 "SELECT upper FROM rowkeeper._partition_intents WHERE partition = $1",
-					 1, types, values, NULL, &isnull);
+	upper = rk_fetch_about(rk_extension_owner(), partition,
+					 "SELECT upper FROM rowkeeper._partition_intents WHERE partition = $1", &isnull);
 	return !isnull && rk_partition_is_past(set, DatumGetInt64(upper));
 }
 
@@ -333,7 +297,7 @@ leave_detached(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run, Oid 
 static RkWork
 end_detached(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run, Oid partition)
 {
-	if (is_detached_by_us(partition) && is_past(set, partition))
+	if (intent_is(partition, "detached") && is_past(set, partition))
 		return remove_now(set, turn, run, partition, false);
 	return leave_detached(set, turn, run, partition);
 }
@@ -344,15 +308,7 @@ end_detached(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run, Oid pa
 static bool
 is_recent(Oid partition)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(partition)};
-	bool		isnull;
-
-	(void) rk_fetch(rk_extension_owner(),
-					"SELECT 1 FROM rowkeeper._partition_intents"
-					" WHERE partition = $1 AND since > clock_timestamp() - interval '1 hour'",
-					1, types, values, NULL, &isnull);
-	return !isnull;
+	return intent_is(partition, "since > clock_timestamp() - interval '1 hour'");
 }
 
 static const RkPartition *
@@ -382,20 +338,12 @@ check_not_too_much(const RkPartitionSet *set, List *expired)
 static char *
 dependent_of(Oid partition)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(partition)};
-	bool		isnull;
-	Datum		dependent;
-
-	dependent = rk_fetch(rk_extension_owner(),
-						 "SELECT pg_describe_object(r.classid, r.objid, r.objsubid) FROM ("
-						 " SELECT d.classid, d.objid, d.objsubid FROM pg_depend d"
-						 "  WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.deptype = 'n'"
-						 "  AND d.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass, 'pg_policy'::regclass)"
-						 "  AND NOT (d.classid = 'pg_policy'::regclass"
-						 "   AND EXISTS (SELECT FROM pg_policy y WHERE y.oid = d.objid AND y.polrelid = $1))) r LIMIT 1",
-						 1, types, values, NULL, &isnull);
-	return isnull ? NULL : TextDatumGetCString(dependent);
+	return rk_fetch_text_about(rk_extension_owner(), partition,
+							   "SELECT pg_describe_object(d.classid, d.objid, d.objsubid) FROM pg_depend d"
+							   " WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.deptype = 'n'"
+							   " AND (d.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass)"
+							   "  OR d.classid = 'pg_policy'::regclass"
+							   "   AND NOT EXISTS (SELECT FROM pg_policy y WHERE y.oid = d.objid AND y.polrelid = $1)) LIMIT 1");
 }
 
 /*

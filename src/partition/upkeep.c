@@ -12,15 +12,12 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #define CREATED_AT_ONCE 50		/* between commits, where nobody is in the way */
-#define FIRST_PAUSE_MS 40
-#define LONGEST_PAUSE_MS 2000
 #define NAP_MS 100
 #define NAPS_IDLE 10			/* then who had nothing to do is asked again */
 
@@ -168,20 +165,13 @@ rk_partition_fail_later(RkTurn *turn, RkMaintainRun *run, const ErrorData *error
 static char *
 holders_of(Oid root)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(root)};
-	bool		isnull;
-	Datum		pids;
-
-	pids = rk_fetch(rk_extension_owner(),
-					"SELECT string_agg(DISTINCT l.pid::text, ', ') FROM pg_locks l"
-					" WHERE l.granted AND l.pid <> pg_backend_pid()"
-					" AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"
-					" AND l.relation IN (SELECT p.relid FROM pg_partition_tree($1) p"
-					"  UNION SELECT confrelid FROM pg_constraint WHERE conrelid = $1"
-					"  UNION SELECT conrelid FROM pg_constraint WHERE confrelid = $1)",
-					1, types, values, NULL, &isnull);
-	return isnull ? NULL : TextDatumGetCString(pids);
+	return rk_fetch_text_about(rk_extension_owner(), root,
+							   "SELECT string_agg(DISTINCT l.pid::text, ', ') FROM pg_locks l"
+							   " WHERE l.granted AND l.pid <> pg_backend_pid()"
+							   " AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"
+							   " AND l.relation IN (SELECT p.relid FROM pg_partition_tree($1) p"
+							   "  UNION SELECT confrelid FROM pg_constraint WHERE conrelid = $1"
+							   "  UNION SELECT conrelid FROM pg_constraint WHERE confrelid = $1)");
 }
 
 RK_NORETURN static void
@@ -202,14 +192,12 @@ static void
 postpone(RkTurn *turn)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int			pause = FIRST_PAUSE_MS << Min(turn->attempts, 8);
+	int			pause = rk_partition_pause(turn->attempts);
 
 	if (turn->attempts++ == 0)
 		turn->since = now;
 	if (TimestampDifferenceExceeds(turn->since, now, rk_lock_patience))
 		give_up(turn);
-	pause = Min(pause, LONGEST_PAUSE_MS);
-	pause = (int) pg_prng_uint64_range(&pg_global_prng_state, pause / 2, pause + pause / 2);
 	turn->not_before = TimestampTzPlusMilliseconds(now, pause);
 	turn->failed = NULL;
 }

@@ -342,13 +342,10 @@ rowkeeper_soft_delete_batches(PG_FUNCTION_ARGS)
 static void
 relation_dropped(const RkDrop *drop)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(drop->object)};
 
 	if (OidIsValid(rk_trash_relation("batches")))
-		(void) rk_run_args(rk_extension_owner(),
-						   "UPDATE " RK_TRASH_SCHEMA ".batches SET relation = NULL WHERE relation = $1",
-						   1, types, values, NULL);
+		(void) rk_run_about(rk_extension_owner(), drop->object,
+					 "UPDATE " RK_TRASH_SCHEMA ".batches SET relation = NULL WHERE relation = $1");
 }
 
 void

@@ -22,9 +22,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
-#include "common/hashfn.h"
 #include "executor/spi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_coerce.h"
@@ -91,20 +89,6 @@ rk_trash_table_of(Oid root)
 }
 
 /* ---- names ---- */
-
-/* A name as it is where it fits; else its beginning and a hash of all of it. */
-static char *
-fit_name(const char *name, const char *suffix)
-{
-	int			room = NAMEDATALEN - 1 - strlen(suffix);
-	int			length = strlen(name);
-
-	if (length <= room)
-		return psprintf("%s%s", name, suffix);
-	length = pg_mbcliplen(name, length, room - 9);
-	return psprintf("%.*s_%08x%s", length, name,
-					DatumGetUInt32(hash_any((const unsigned char *) name, strlen(name))), suffix);
-}
 
 static char *
 trash_name(const char *table)
@@ -211,7 +195,7 @@ choose_name(Oid root)
 
 	for (int i = 1; i <= MAX_NAMES; i++)
 	{
-		char	   *name = fit_name(full, i == 1 ? "" : psprintf("_%d", i));
+		char	   *name = rk_name_fit(full, i == 1 ? "" : psprintf("_%d", i));
 
 		if (is_earlier_trash(root, name) || !OidIsValid(rk_trash_relation(name)))
 			return name;
@@ -436,14 +420,8 @@ run_repair(void *arg)
 static bool
 is_unreadable(Oid trash)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(trash)};
-	bool		isnull;
-
-	(void) rk_fetch(rk_extension_owner(),
-					"SELECT 1 FROM pg_policy WHERE polrelid = $1 AND polname = 'rowkeeper_unreadable'",
-					1, types, values, NULL, &isnull);
-	return !isnull;
+	return rk_exists_about(rk_extension_owner(), trash,
+						   "SELECT 1 FROM pg_policy WHERE polrelid = $1 AND polname = 'rowkeeper_unreadable'");
 }
 
 /*
@@ -762,7 +740,7 @@ rk_trash_enable(FunctionCallInfo fcinfo, Oid root, const RkSoftDeleteOptions *wa
 	options.trash_table = before != NULL && before->trash_table != NULL
 		? before->trash_table : choose_name(root);
 	if (options.view_name == NULL)
-		options.view_name = fit_name(get_rel_name(root), "_with_deleted");
+		options.view_name = rk_name_fit(get_rel_name(root), "_with_deleted");
 	if (options.view_schema == NULL)
 		options.view_schema = get_namespace_name(get_rel_namespace(root));
 	if (before != NULL &&
@@ -798,7 +776,7 @@ name_aside(Oid root, Oid trash, const char *name)
 {
 	for (int i = 1; i <= MAX_NAMES; i++)
 	{
-		char	   *aside = fit_name(name, i == 1 ? "_dropped" : psprintf("_dropped_%d", i));
+		char	   *aside = rk_name_fit(name, i == 1 ? "_dropped" : psprintf("_dropped_%d", i));
 
 		if (get_attnum(trash, aside) == InvalidAttrNumber && get_attnum(root, aside) == InvalidAttrNumber)
 			return aside;

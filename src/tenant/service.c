@@ -284,8 +284,6 @@ ensure_role(const Call *call)
 {
 	Oid			role = get_role_oid(call->role, true);
 	bool		isnull;
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(role)};
 
 	if (!OidIsValid(role))
 	{
@@ -297,8 +295,7 @@ ensure_role(const Call *call)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("role \"%s\" is a superuser, which no level limits", call->role)));
-	if (DatumGetBool(rk_fetch(GetUserId(), "SELECT rolbypassrls FROM pg_roles WHERE oid = $1",
-							  1, types, values, NULL, &isnull)))
+	if (DatumGetBool(rk_fetch_about(GetUserId(), role, "SELECT rolbypassrls FROM pg_roles WHERE oid = $1", &isnull)))
 		rk_run_step(call->fcinfo, GetUserId(),
 					psprintf("ALTER ROLE %s NOBYPASSRLS", quote_identifier(call->role)));
 }
@@ -307,12 +304,10 @@ static void
 ensure_connect(const Call *call)
 {
 	Oid			role = get_role_oid(call->role, false);
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(role)};
 	bool		isnull;
 
-	if (!DatumGetBool(rk_fetch(GetUserId(), "SELECT has_database_privilege($1, current_database(), 'CONNECT')",
-							   1, types, values, NULL, &isnull)))
+	if (!DatumGetBool(rk_fetch_about(GetUserId(), role,
+					 "SELECT has_database_privilege($1, current_database(), 'CONNECT')", &isnull)))
 		rk_run_step(call->fcinfo, GetUserId(),
 					psprintf("GRANT CONNECT ON DATABASE %s TO %s",
 							 quote_identifier(get_database_name(MyDatabaseId)), quote_identifier(call->role)));

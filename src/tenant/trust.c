@@ -210,13 +210,7 @@ rowkeeper_tenant_bypass(PG_FUNCTION_ARGS)
 static char *
 reason_of_escape(Oid role)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(role)};
-	bool		isnull;
-	Datum		reason = rk_fetch(rk_extension_owner(), "SELECT rowkeeper._tenant_escape($1)",
-								  1, types, values, NULL, &isnull);
-
-	return isnull ? NULL : TextDatumGetCString(reason);
+	return rk_fetch_text_about(rk_extension_owner(), role, "SELECT rowkeeper._tenant_escape($1)");
 }
 
 /* What the doctor has to say, or NULL. */
