@@ -82,6 +82,7 @@ CLAIM = {"rowkeeper": "SELECT rowkeeper.tenant_set(500) \\g /dev/null",
 
 POINT_LIMIT = 1.05
 COUNTED_POINTS = 200
+COUNTED_ROWS = 20000
 WARM_UP_POINTS = 10             # more than the plans that are made before one is kept
 SET_LIMITS = (("tenant_set", "µs of tenant_set()", 2.0), ("tenant_set_signed", "µs of tenant_set_signed()", 10.0))
 
@@ -145,12 +146,12 @@ def time_points(server, policy, rows, rounds, seconds, say, result):
         result.setdefault((policy, "point"), []).append(rate["bench_free"] / rate["bench_app"])
 
 
-def count_points(server, policy, say, result):
+def count_instructions(server, policy, say, result):
     """Instructions of the same statements in a single-user backend, which has no client."""
     if shutil.which("valgrind") is None or server.value("SELECT bench_mark('')") != "t":
         say("tenant: instructions are left out, valgrind is not installed")
         return
-    say("tenant, %s: instructions of point selects" % policy)
+    say("tenant, %s: instructions of point selects and of the insert" % policy)
     ids = [500 + 1000 * (i % 200) for i in range(WARM_UP_POINTS + COUNTED_POINTS)]
     script = []
     for role, where in (("bench_free", " AND tenant_id = %s"), ("bench_app", "")):
@@ -164,12 +165,14 @@ def count_points(server, policy, say, result):
         for name, calls in statements.items():
             script += calls[:WARM_UP_POINTS] + counted("%s %s %s" % (policy, name, role),
                                                        ";\n\n".join(calls[WARM_UP_POINTS:]))
-        script += ["DEALLOCATE point", "COMMIT"]
+        script += ["DEALLOCATE point"]
+        script += counted("%s insert %s" % (policy, role), "INSERT INTO tenant_rows SELECT * FROM tenant_new LIMIT %d" % COUNTED_ROWS)
+        script += ["ROLLBACK"]
     server.pg_ctl("stop")
     counts = read_counts(run_script(server, script))
     server.pg_ctl("start")
-    for name in ("prepared", "planned"):
-        free, app = (counts["%s %s %s" % (policy, name, role)] / COUNTED_POINTS for role in ("bench_free", "bench_app"))
+    for name, times in (("prepared", COUNTED_POINTS), ("planned", COUNTED_POINTS), ("insert", COUNTED_ROWS)):
+        free, app = (counts["%s %s %s" % (policy, name, role)] / times for role in ("bench_free", "bench_app"))
         result[policy, "instructions", name] = (app - free, app / free)
 
 
@@ -205,7 +208,7 @@ def run(server, rows, inserted, rounds, seconds, say, result):
         server.psql("SET client_min_messages = warning;" + attach)
         time_cases(server, policy, rounds, say, result)
         time_points(server, policy, rows, rounds, seconds, say, result)
-        count_points(server, policy, say, result)
+        count_instructions(server, policy, say, result)
     time_claims(server, rounds, say, result)
 
 
@@ -240,7 +243,8 @@ def tables(results):
         rows.append([title] + ["%.2f (%.2f-%.2f)" % spread(result[policy, name]) if (policy, name) in result else "-"
                                for policy, _ in POLICIES])
     for name, title in (("prepared", "point select, prepared: instructions added"),
-                        ("planned", "point select, planned anew: instructions added")):
+                        ("planned", "point select, planned anew: instructions added"),
+                        ("insert", "bulk insert: instructions added to a row")):
         if any((policy, "instructions", name) in result for policy, _ in POLICIES):
             rows.append([title] + ["%.0f (%.3f)" % result[policy, "instructions", name]
                                    if (policy, "instructions", name) in result else "-"
