@@ -227,7 +227,8 @@ WITH RECURSIVE reads AS (
 )
 SELECT s.root, s.relation, s.table_schema, s.full_name, c.oid AS view,
 	pg_catalog.format('%I.%I', n.nspname, c.relname) AS view_name, c.relkind AS kind, c.relowner AS owner,
-	coalesce(c.relacl, pg_catalog.acldefault('r', c.relowner)) AS acl,
+	coalesce(c.relacl, pg_catalog.acldefault('r', c.relowner)) ||
+		ARRAY(SELECT pg_catalog.unnest(a.attacl) FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped) AS acl,
 	coalesce((SELECT o.option_value FROM pg_catalog.pg_options_to_table(c.reloptions) o
 		WHERE o.option_name = 'security_invoker')::boolean, false) AS is_invoker, s.through, s.kept
 FROM (SELECT r.root, r.relation, r.table_schema, r.full_name, r.view,

@@ -201,7 +201,10 @@ plan_not_null(Obstacles *obstacles, Oid root, const char *name, bool large)
 		return;
 	add_line(&obstacles->found,
 			 psprintf(INT64_FORMAT " %s no \"%s\".", nulls, nulls == 1 ? "row has" : "rows have", name));
-	add_step(obstacles, psprintf("UPDATE %s SET %s = ... WHERE %s IS NULL", table, column, column));
+	add_step(obstacles, psprintf("%sUPDATE %s SET %s = ... WHERE %s IS NULL",
+								 rk_tenant_options_of(root) == NULL ? "" :
+								 "-- past isolation: as a role with BYPASSRLS, or after rowkeeper.tenant_bypass()\n",
+								 table, column, column));
 }
 
 static void

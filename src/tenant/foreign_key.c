@@ -128,6 +128,28 @@ has_pair(const ForeignKey *key, AttrNumber child, AttrNumber parent)
 	return false;
 }
 
+/* The child's columns that ON DELETE SET clears. */
+static Bitmapset *
+cleared_columns(const ForeignKey *key)
+{
+	Bitmapset  *columns = NULL;
+
+	if (key->on_delete == FKCONSTR_ACTION_SETNULL || key->on_delete == FKCONSTR_ACTION_SETDEFAULT)
+		for (int i = 0; i < key->count; i++)
+			if (key->cleared == NIL || list_member_int(key->cleared, key->child[i]))
+				columns = bms_add_member(columns, key->child[i]);
+	return columns;
+}
+
+/* Whether two keys do the same, and when. */
+static bool
+does_the_same(const ForeignKey *key, const ForeignKey *other)
+{
+	return key->on_update == other->on_update && key->on_delete == other->on_delete &&
+		key->deferrable == other->deferrable && key->deferred == other->deferred &&
+		bms_equal(cleared_columns(key), cleared_columns(other));
+}
+
 /* Whether a key is another one with the tenants of both in it. */
 static bool
 is_with_tenant(const ForeignKey *key, const ForeignKey *plain, AttrNumber child_tenant, AttrNumber parent_tenant)
@@ -181,18 +203,13 @@ action_name(char action)
 static char *
 delete_action(Oid child, const ForeignKey *key)
 {
-	StringInfoData action;
+	AttrNumber	columns[INDEX_MAX_KEYS];
+	int			count = 0;
 
-	initStringInfo(&action);
-	appendStringInfoString(&action, action_name(key->on_delete));
-	if (key->on_delete != FKCONSTR_ACTION_SETNULL && key->on_delete != FKCONSTR_ACTION_SETDEFAULT)
-		return action.data;
-	for (int i = 0, written = 0; i < key->count; i++)
-		if (key->cleared == NIL || list_member_int(key->cleared, key->child[i]))
-			appendStringInfo(&action, "%s%s", written++ == 0 ? " (" : ", ",
-							 quote_identifier(get_attname(child, key->child[i], false)));
-	appendStringInfoChar(&action, ')');
-	return action.data;
+	for (int column = -1; (column = bms_next_member(cleared_columns(key), column)) >= 0;)
+		columns[count++] = column;
+	return count == 0 ? pstrdup(action_name(key->on_delete)) :
+		psprintf("%s (%s)", action_name(key->on_delete), columns_of(child, columns, count));
 }
 
 static char *
@@ -339,6 +356,18 @@ check_match(Oid child, const ForeignKey *plain)
 					 columns, plain->count)));
 }
 
+/* Beside one without an action, which fires first, a new key's would come too late. */
+static void
+check_substitute(Oid child, const ForeignKey *plain, const ForeignKey *with_tenant)
+{
+	if (!does_the_same(plain, with_tenant))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("foreign key \"%s\" of %s has the tenant in it, but does not do what \"%s\" does",
+						with_tenant->name, rk_relation_name(child), plain->name),
+				 errhint("Give both the same ON DELETE, ON UPDATE and DEFERRABLE, or drop one of them.")));
+}
+
 static void
 finish_key(FunctionCallInfo fcinfo, Oid child, const ForeignKey *plain)
 {
@@ -446,7 +475,10 @@ convert_keys(FunctionCallInfo fcinfo, Oid child, Oid parent)
 			with_tenant = lfirst(other);
 		check_match(child, plain);
 		if (with_tenant != NULL)
+		{
+			check_substitute(child, plain, with_tenant);
 			validate_key(fcinfo, child, parent, child_tenant, parent_tenant, plain, with_tenant);
+		}
 		else
 			add_key(fcinfo, child, parent, child_tenant, parent_tenant, plain);
 	}
@@ -460,7 +492,8 @@ convert_keys(FunctionCallInfo fcinfo, Oid child, Oid parent)
  * Locks: SHARE ROW EXCLUSIVE on both while a key is added, ACCESS EXCLUSIVE on
  * both while one is dropped, SHARE UPDATE EXCLUSIVE while it is validated.
  * 23503 with the count where rows point to another tenant's; 55000 without
- * isolation or a unique key on a large parent; 42704 without a foreign key;
+ * isolation or a unique key on a large parent, or where a key with the tenant
+ * is there that does something else; 42704 without a foreign key;
  * 0A000 for a shared table, a MATCH FULL key of several columns, ON UPDATE SET,
  * and owners of whom neither has the rights of the other.
  */

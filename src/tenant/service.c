@@ -150,6 +150,15 @@ CHOSEN
 "SELECT c.name FROM chosen c WHERE c.relkind IN ('r', 'p') AND EXISTS (SELECT FROM rowkeeper._tenant_powers p "
 "  WHERE pg_has_role(c.relowner, p.role, 'MEMBER')) ORDER BY c.name COLLATE \"C\"";
 
+/* Owners of tables who are trusted with functions, which level "admin" hands on. */
+static const char *const trusted_owners =
+CHOSEN
+"SELECT format('%I, which is trusted with %s', pg_get_userbyid(o.owner), string_agg(DISTINCT p.proname, ', ')) "
+" FROM (SELECT DISTINCT relowner FROM chosen WHERE relkind IN ('r', 'p')) o (owner) "
+" JOIN pg_proc p ON has_function_privilege(o.owner, p.oid, 'EXECUTE') AND NOT has_function_privilege(0::oid, p.oid, 'EXECUTE') "
+" WHERE p.pronamespace = 'rowkeeper'::regnamespace AND p.proname IN ('tenant_set', 'user_set', 'tenant_set_signed', 'tenant_sign', 'tenant_bypass') "
+" GROUP BY o.owner ORDER BY 1";
+
 /* What makes the role one that no policy holds, or lets it become one. */
 static const char *const powers_of =
 "SELECT CASE WHEN p.role = r.oid OR p.power ~ '^the rights' THEN format('It has %s.', p.power) ELSE format('It can become %I, which has %s.', p.rolname, p.power) END "
@@ -331,6 +340,7 @@ static void
 check_owners(const Call *call)
 {
 	List	   *tables = ask(call, owned_by_powerful);
+	ListCell   *owner;
 
 	if (tables != NIL)
 		ereport(ERROR,
@@ -338,6 +348,10 @@ check_owners(const Call *call)
 				 errmsg("the owner of %s is, or can become, a role that no policy holds, which level \"admin\" would hand on",
 						(char *) linitial(tables)),
 				 errhint("ALTER TABLE %s OWNER TO a role without such rights.", (char *) linitial(tables))));
+	foreach(owner, ask(call, trusted_owners))
+		ereport(WARNING,
+				(errmsg("level \"admin\" makes role \"%s\" a member of %s, and hands that on",
+						call->role, (char *) lfirst(owner))));
 }
 
 /* No level limits a role that no policy holds, or that can become one. */

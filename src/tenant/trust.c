@@ -118,22 +118,34 @@ check_may_trust(void)
 				 errmsg("only the owner of the extension may say whom to trust")));
 }
 
+/* Who gave a role any of a trust's functions; only they can take it away. */
+static List *
+givers(Oid role, const Trust *trust)
+{
+	return rk_fetch_oids(psprintf("SELECT DISTINCT a.grantor FROM unnest(string_to_array(%s, ', ')) f"
+								  " JOIN pg_proc p ON p.oid = f::regprocedure, aclexplode(p.proacl) a"
+								  " WHERE a.grantee = %u", quote_literal_cstr(trust->functions), role));
+}
+
 /* Take away what a role is trusted with; whether that is anything. */
 bool
 rk_tenant_trust_take(FunctionCallInfo fcinfo, Oid role)
 {
 	bool		found = false;
-	bool		all;
 
 	for (int i = 0; i < lengthof(trusts); i++)
-		if (count_granted(role, &trusts[i], &all) > 0)
+	{
+		ListCell   *giver;
+
+		foreach(giver, givers(role, &trusts[i]))
 		{
 			check_may_trust();
 			found = true;
-			rk_run_step(fcinfo, rk_extension_owner(),
+			rk_run_step(fcinfo, lfirst_oid(giver),
 						psprintf("REVOKE EXECUTE ON FUNCTION %s FROM %s CASCADE", trusts[i].functions,
 								 quote_identifier(GetUserNameFromId(role, false))));
 		}
+	}
 	return found;
 }
 

@@ -170,7 +170,9 @@ DELETE FROM plans WHERE tenant_id IS NULL;
 SELECT name FROM plans WHERE tenant_id IS NULL;
 INSERT INTO plans VALUES (NULL, 'mine for all');
 ROLLBACK;
+\set VERBOSITY default
 SELECT rowkeeper.tenant('plans', shared => false);
+\set VERBOSITY terse
 SELECT rowkeeper.tenant_off('plans');
 DELETE FROM plans WHERE tenant_id IS NULL;
 SELECT rowkeeper.tenant('plans', set_default => false);
@@ -241,6 +243,13 @@ ROLLBACK;
 
 SELECT rowkeeper.tenant_role('tenant_app', 'none');
 SELECT rowkeeper.tenant_role('tenant_app', 'none');
+-- also what another role gave
+GRANT EXECUTE ON FUNCTION rowkeeper.tenant_bypass(text) TO tenant_owner WITH GRANT OPTION;
+SET ROLE tenant_owner;
+GRANT EXECUTE ON FUNCTION rowkeeper.tenant_bypass(text) TO tenant_app;
+RESET ROLE;
+SELECT rowkeeper.tenant_role('tenant_app', 'none');
+SELECT has_function_privilege('tenant_app', 'rowkeeper.tenant_bypass(text)', 'EXECUTE');
 SET client_min_messages = warning;
 DROP SCHEMA tenant CASCADE;
 SELECT count(*) FROM rowkeeper.tenant_role('tenant_owner', 'none');

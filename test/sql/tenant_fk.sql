@@ -92,6 +92,20 @@ RESET ROLE;
 CREATE TABLE others (tenant_id int);
 SET ROLE tenant_fk_owner;
 SELECT rowkeeper.tenant_fk('big', 'others');
+-- a key with the tenant that does something else is no substitute
+ALTER TABLE big ADD UNIQUE (tenant_id, id);
+CREATE TABLE cascading (tenant_id int NOT NULL, big int REFERENCES big ON DELETE CASCADE,
+	FOREIGN KEY (tenant_id, big) REFERENCES big (tenant_id, id));
+CREATE TABLE clearing (tenant_id int NOT NULL, big int REFERENCES big ON DELETE SET NULL DEFERRABLE,
+	FOREIGN KEY (big, tenant_id) REFERENCES big (id, tenant_id) ON DELETE SET NULL (big) DEFERRABLE);
+SELECT count(*) FROM rowkeeper.tenant('cascading');
+SELECT count(*) FROM rowkeeper.tenant('clearing');
+\set VERBOSITY default
+SELECT rowkeeper.tenant_fk('cascading', 'big');
+\set VERBOSITY terse
+ALTER TABLE cascading DROP CONSTRAINT cascading_tenant_id_big_fkey;
+SELECT rowkeeper.tenant_fk('cascading', 'big');
+SELECT rowkeeper.tenant_fk('clearing', 'big');
 -- MATCH FULL of several columns would be less
 CREATE TABLE pairs (a int, b int, tenant_id int NOT NULL, PRIMARY KEY (a, b));
 CREATE TABLE full_pairs (tenant_id int NOT NULL, a int, b int, FOREIGN KEY (a, b) REFERENCES pairs MATCH FULL);

@@ -60,7 +60,12 @@ UPDATE orders SET note = 'x';
 RESET rowkeeper.tenant_strict;
 RESET ROLE;
 SELECT rowkeeper.service_columns('tenant_service_two', 'orders', '{nothing}', '{}');
--- admin: a member of the owner, who has lost TRUNCATE
+-- admin: a member of the owner, who has lost TRUNCATE; what he is trusted with goes with it
+SELECT count(*) FROM rowkeeper.tenant_role('tenant_service_owner', 'bypass');
+BEGIN;
+SELECT count(*) FROM rowkeeper.service_role('tenant_service_app', 'admin', 'tenant_service');
+ROLLBACK;
+SELECT count(*) FROM rowkeeper.tenant_role('tenant_service_owner', 'none');
 SELECT rowkeeper.service_role('tenant_service_app', 'admin', 'tenant_service');
 SELECT rowkeeper.service_role('tenant_service_app', 'admin', 'tenant_service');
 SET ROLE tenant_service_app;
