@@ -454,7 +454,7 @@ noted_table_of_partition(Oid partition, bool *found)
 	Datum		table_id;
 
 	table_id = rk_fetch_about(rk_extension_owner(), partition,
-					 "SELECT table_id FROM rowkeeper_log.partitions WHERE relation = $1", &isnull);
+							  "SELECT table_id FROM rowkeeper_log.partitions WHERE relation = $1", &isnull);
 	*found = !isnull;
 	return isnull ? 0 : DatumGetInt32(table_id);
 }

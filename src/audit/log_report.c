@@ -290,7 +290,7 @@ current_keep(const TableSize *table, bool *isnull)
 {
 
 	return rk_fetch_about(rk_extension_owner(), table->relation,
-					 "SELECT (rowkeeper._changes_options($1, 'audit') ->> 'keep')::interval", isnull);
+						  "SELECT (rowkeeper._changes_options($1, 'audit') ->> 'keep')::interval", isnull);
 }
 
 /*

@@ -157,11 +157,11 @@ void
 rk_convert_warn(Oid relid, const char *key)
 {
 	char	   *triggers = rk_fetch_text_about(rk_extension_owner(), relid,
-												 "SELECT string_agg(quote_ident(g.tgname), ', ' ORDER BY g.tgname COLLATE \"C\")"
-												 " FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid"
-												 " JOIN pg_namespace n ON n.oid = f.pronamespace"
-												 " WHERE g.tgrelid = $1 AND NOT g.tgisinternal AND n.nspname <> 'rowkeeper'"
-												 " AND g.tgtype & 3 = 3 AND g.tgtype & 20 <> 0");
+											   "SELECT string_agg(quote_ident(g.tgname), ', ' ORDER BY g.tgname COLLATE \"C\")"
+											   " FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid"
+											   " JOIN pg_namespace n ON n.oid = f.pronamespace"
+											   " WHERE g.tgrelid = $1 AND NOT g.tgisinternal AND n.nspname <> 'rowkeeper'"
+											   " AND g.tgtype & 3 = 3 AND g.tgtype & 20 <> 0");
 
 	if (triggers != NULL)
 		ereport(WARNING,
@@ -251,7 +251,7 @@ estimated_rows(Oid relid)
 	Datum		rows;
 
 	rows = rk_fetch_about(rk_extension_owner(), relid,
-					 "SELECT greatest(reltuples, 0)::float8 FROM pg_class WHERE oid = $1", &isnull);
+						  "SELECT greatest(reltuples, 0)::float8 FROM pg_class WHERE oid = $1", &isnull);
 	return isnull ? 0 : DatumGetFloat8(rows);
 }
 

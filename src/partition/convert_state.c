@@ -83,11 +83,11 @@ void
 rk_convert_note_foreign_keys(Oid relid)
 {
 	(void) rk_run_about(rk_extension_owner(), relid,
-			  "UPDATE rowkeeper._partition_conversions SET validate = ("
-			  " SELECT coalesce(jsonb_agg(jsonb_build_array(n.nspname, c.relname, k.conname)), '[]')"
-			  " FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-			  " WHERE k.confrelid = $1 AND k.contype = 'f' AND k.convalidated AND k.conparentid = 0)"
-			  " WHERE relation = $1");
+						"UPDATE rowkeeper._partition_conversions SET validate = ("
+						" SELECT coalesce(jsonb_agg(jsonb_build_array(n.nspname, c.relname, k.conname)), '[]')"
+						" FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+						" WHERE k.confrelid = $1 AND k.contype = 'f' AND k.convalidated AND k.conparentid = 0)"
+						" WHERE relation = $1");
 }
 
 void
@@ -148,9 +148,9 @@ char *
 rk_convert_find_index(Oid relid, bool *valid)
 {
 	char	   *found = rk_fetch_text_about(rk_extension_owner(), relid,
-											  "SELECT i.indisvalid::int || format('%I.%I', n.nspname, c.relname)"
-											  " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-											  " WHERE i.indrelid = $1 AND c.relname = rowkeeper._partition_convert_index($1)");
+											"SELECT i.indisvalid::int || format('%I.%I', n.nspname, c.relname)"
+											" FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+											" WHERE i.indrelid = $1 AND c.relname = rowkeeper._partition_convert_index($1)");
 
 	if (found == NULL)
 		return NULL;

@@ -179,7 +179,7 @@ build_below(FunctionCallInfo fcinfo, const RkPartitionSet *set, const char *sche
 						  quote_qualified_identifier(schema, name),
 						  quote_qualified_identifier(schema, below_name),
 						  rk_fetch_text_about(set->owner, below,
-									  "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = $1")));
+											  "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = $1")));
 	}
 }
 

@@ -411,7 +411,7 @@ warn_of_pending(Oid root)
 {
 	bool		isnull;
 	Datum		pending = rk_fetch_about(rk_extension_owner(), root,
-					 "SELECT inhrelid FROM pg_inherits WHERE inhparent = $1 AND inhdetachpending", &isnull);
+										 "SELECT inhrelid FROM pg_inherits WHERE inhparent = $1 AND inhdetachpending", &isnull);
 
 	if (!isnull)
 		ereport(WARNING,

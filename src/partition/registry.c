@@ -55,7 +55,7 @@ rk_partition_options_of(Oid root)
 	Datum		stored;
 
 	stored = rk_fetch_about(rk_extension_owner(), root,
-					 "SELECT options FROM rowkeeper._partition_registry WHERE root = $1", &isnull);
+							"SELECT options FROM rowkeeper._partition_registry WHERE root = $1", &isnull);
 	return isnull ? rk_partition_own_options_of(root) : rk_partition_options_parse(DatumGetJsonbP(stored));
 }
 

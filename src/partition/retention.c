@@ -55,7 +55,7 @@ rk_partition_intent_detached(Oid partition)
 {
 
 	(void) rk_run_about(rk_extension_owner(), partition,
-					 "UPDATE rowkeeper._partition_intents SET detached = true WHERE partition = $1");
+						"UPDATE rowkeeper._partition_intents SET detached = true WHERE partition = $1");
 }
 
 static void
@@ -63,7 +63,7 @@ forget_intents(const char *where, Oid object)
 {
 
 	(void) rk_run_about(rk_extension_owner(), object,
-					 psprintf("DELETE FROM rowkeeper._partition_intents WHERE %s = $1", where));
+						psprintf("DELETE FROM rowkeeper._partition_intents WHERE %s = $1", where));
 }
 
 void
@@ -99,8 +99,8 @@ first_intent(Oid root)
 	Datum		partition;
 
 	partition = rk_fetch_about(rk_extension_owner(), root,
-					 "SELECT partition::oid FROM rowkeeper._partition_intents"
-						 " WHERE relation = $1 ORDER BY since, partition LIMIT 1", &isnull);
+							   "SELECT partition::oid FROM rowkeeper._partition_intents"
+							   " WHERE relation = $1 ORDER BY since, partition LIMIT 1", &isnull);
 	return isnull ? InvalidOid : DatumGetObjectId(partition);
 }
 
@@ -275,7 +275,7 @@ is_past(const RkPartitionSet *set, Oid partition)
 	Datum		upper;
 
 	upper = rk_fetch_about(rk_extension_owner(), partition,
-					 "SELECT upper FROM rowkeeper._partition_intents WHERE partition = $1", &isnull);
+						   "SELECT upper FROM rowkeeper._partition_intents WHERE partition = $1", &isnull);
 	return !isnull && rk_partition_is_past(set, DatumGetInt64(upper));
 }
 

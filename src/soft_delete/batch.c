@@ -345,7 +345,7 @@ relation_dropped(const RkDrop *drop)
 
 	if (OidIsValid(rk_trash_relation("batches")))
 		(void) rk_run_about(rk_extension_owner(), drop->object,
-					 "UPDATE " RK_TRASH_SCHEMA ".batches SET relation = NULL WHERE relation = $1");
+							"UPDATE " RK_TRASH_SCHEMA ".batches SET relation = NULL WHERE relation = $1");
 }
 
 void

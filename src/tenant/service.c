@@ -316,7 +316,7 @@ ensure_connect(const Call *call)
 	bool		isnull;
 
 	if (!DatumGetBool(rk_fetch_about(GetUserId(), role,
-					 "SELECT has_database_privilege($1, current_database(), 'CONNECT')", &isnull)))
+									 "SELECT has_database_privilege($1, current_database(), 'CONNECT')", &isnull)))
 		rk_run_step(call->fcinfo, GetUserId(),
 					psprintf("GRANT CONNECT ON DATABASE %s TO %s",
 							 quote_identifier(get_database_name(MyDatabaseId)), quote_identifier(call->role)));
