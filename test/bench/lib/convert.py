@@ -123,6 +123,16 @@ def run(server, counts, before, say, result):
         server.psql("DROP TABLE convert_alone, convert_loaded, convert_copy, convert_customers")
 
 
+def targets(results):
+    for rows, r in results["convert"].items():
+        for title, value, form, limit in (
+                ("the swap holds its locks, ms", r["load"]["held"], "%.1f", 10),
+                ("slowest transaction beside it, ms", r["load"]["during"], "%.0f", 60),
+                ("seconds beyond the build of the index", r["took"] - r["index"], "%.2f", 2)):
+            yield ["conversion of %d rows: %s" % (rows, title), form % value, "at most %d" % limit,
+                   "yes" if value <= limit else "NO"]
+
+
 def tables(results):
     if not results["convert"]:
         return
