@@ -696,7 +696,7 @@ rk_soft_delete_init(void)
 	rk_flag_guard_init();
 	rk_batch_init();
 	rk_trash_init();
-	rk_trash_table_init();
+	rk_trash_ddl_init();
 	rk_purge_init();
 	rk_soft_delete_ddl_init();
 }

@@ -651,7 +651,7 @@ rowkeeper_soft_delete_hide_view(PG_FUNCTION_ARGS)
 
 	if (options->trash)
 	{
-		rk_trash_view_hide(fcinfo, root);
+		rk_trash_view_drop(fcinfo, root, options);
 		return (Datum) 0;
 	}
 	drop.view = rk_flag_view_of(root, options);
@@ -680,7 +680,7 @@ rowkeeper_soft_delete_refresh(PG_FUNCTION_ARGS)
 
 	if (options->trash)
 	{
-		rk_trash_view_refresh(fcinfo, root);
+		rk_trash_view_refresh(fcinfo, root, options);
 		return (Datum) 0;
 	}
 	(void) rk_flag_view_set(fcinfo, root, options);

@@ -190,19 +190,33 @@ extern void rk_trash_init(void);
  * trash_table.c. In trash mode view_schema and view_name are those of the view
  * of live and deleted rows; NULL: <table>_with_deleted beside the table.
  */
-extern void rk_trash_table_init(void);
 extern void rk_trash_enable(FunctionCallInfo fcinfo, Oid root, const RkSoftDeleteOptions *options);
 extern bool rk_trash_disable(FunctionCallInfo fcinfo, Oid root);	/* false: was not on */
 extern RkSoftDeleteOptions *rk_trash_options_of(Oid root);	/* NULL: not in trash
 															 * mode; what
 															 * rk_soft_delete_options_of()
 															 * returns then */
-extern void rk_trash_view_hide(FunctionCallInfo fcinfo, Oid root);	/* soft_delete_hide_view() */
-extern void rk_trash_view_refresh(FunctionCallInfo fcinfo, Oid root);	/* soft_delete_refresh() */
+extern void rk_trash_options_set(FunctionCallInfo fcinfo, Oid root, const RkSoftDeleteOptions *options);
 extern bool rk_trash_is_own_column(const char *name);
 extern char *rk_trash_type_sql(Oid type);
-extern char *rk_trash_column_sql(Oid trash, const char *alias, const char *name, Oid type);
 extern Oid	rk_trash_table_of(Oid root);	/* InvalidOid: none, or it is gone */
+extern void rk_trash_run_as_owner(Oid relid, const char *sql);
+
+/* trash_readers.c */
+extern void rk_trash_readers_repair(FunctionCallInfo fcinfo, Oid root);
+extern void rk_trash_readers_altered(List *relids);
+
+/* trash_view.c: the view of live and deleted rows */
+extern char *rk_trash_column_sql(Oid trash, const char *alias, const char *name, Oid type);
+extern Oid	rk_trash_view_oid(const RkSoftDeleteOptions *options);	/* InvalidOid: none */
+extern void rk_trash_view_refresh(FunctionCallInfo fcinfo, Oid root, const RkSoftDeleteOptions *options);
+extern void rk_trash_view_rewrite(Oid root);
+extern void rk_trash_view_drop(FunctionCallInfo fcinfo, Oid root, const RkSoftDeleteOptions *options);
+extern void rk_trash_view_follow_columns(Oid root, const RkSoftDeleteOptions *options);
+extern void rk_trash_view_follow_name(Oid view);
+
+/* trash_ddl.c */
+extern void rk_trash_ddl_init(void);
 
 /* purge.c */
 extern void rk_purge_init(void);
