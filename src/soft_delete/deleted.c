@@ -5,8 +5,8 @@
  * stored (tableoid and ctid): it is locked as soon as it is found, so that
  * stays so until the transaction ends, and two that want the same row wait
  * for each other here. What is read here is read as the owner of the store
- * and past row security; what is done with it (restore.c) is done as the
- * caller. Rows that policies hide from him are not found (core/isolation.c
+ * and past row security; what is done with it (restore_rows.c) is done as
+ * the caller. Rows that policies hide from him are not found (core/isolation.c
  * says of whom that is true).
  */
 #include "soft_delete/deleted.h"

@@ -1,8 +1,8 @@
 /*
  * deleted.h
  *
- * Deleted rows wherever they are kept, for restore.c and purge.c: a store is
- * the trash table, or in flag mode the table itself.
+ * Deleted rows wherever they are kept, for restore and purge: a store is the
+ * trash table, or in flag mode the table itself.
  */
 #ifndef RK_DELETED_H
 #define RK_DELETED_H
@@ -25,7 +25,7 @@ typedef struct RkStore
 	RkSoftDeleteOptions *options;
 	RkRowKey   *key;
 	List	   *rows;			/* of RkDeletedRow */
-	List	   *plans;			/* restore.c's */
+	List	   *plans;			/* restore_rows.c's */
 	bool		held;			/* what policies hide from the caller is not
 								 * there for him */
 	bool		by_key;			/* and he may read columns only */
@@ -66,6 +66,7 @@ typedef struct RkDeletedSet
 	bool		(*may_lock) (const RkStore *store); /* NULL: whoever asks may */
 } RkDeletedSet;
 
+/* deleted.c */
 extern RkDeletedSet *rk_deleted_set_create(RkHolding holding);
 extern RkStore *rk_deleted_store(RkDeletedSet *set, Oid root);
 extern RkStore *rk_deleted_open_store(RkDeletedSet *set, Oid root);
@@ -85,5 +86,24 @@ extern void rk_deleted_forget(RkDeletedSet *set, RkStore *store);
 extern void rk_deleted_places(List *rows, Datum *tableoids, Datum *tids);
 extern void rk_deleted_find_children(RkDeletedSet *set, List *rows, int64 batch);
 extern void rk_deleted_order(RkDeletedSet *set);
+
+/* last_deleted.c: the row deleted last under a key, and how it was searched for */
+typedef struct RkLastDeleted
+{
+	RkStore    *store;
+	int			nargs;			/* of the key; one more says where it is */
+	Oid			types[INDEX_MAX_KEYS + 1];
+	Datum		values[INDEX_MAX_KEYS + 1];
+	char	   *order;
+	RkDeletedRow *row;			/* found and locked */
+} RkLastDeleted;
+
+extern RkLastDeleted *rk_last_deleted_lock(RkDeletedSet *set, RkStore *store, char **key);
+extern void rk_last_deleted_check(RkLastDeleted *search);
+
+/* restore_rows.c */
+extern void rk_restore_rows(RkDeletedSet *set, RkStore *store, List *rows, bool fire_triggers);
+extern void rk_restore_all(void *set);	/* an RkDeletedSet: for rk_attempt() */
+extern void rk_restore_remove_kept(RkDeletedSet *set);
 
 #endif							/* RK_DELETED_H */
