@@ -106,4 +106,8 @@ extern void rk_restore_rows(RkDeletedSet *set, RkStore *store, List *rows, bool 
 extern void rk_restore_all(void *set);	/* an RkDeletedSet: for rk_attempt() */
 extern void rk_restore_remove_kept(RkDeletedSet *set);
 
+/* removal.c; both return how many rows went */
+extern int64 rk_remove_rows(const RkStore *store, List *rows);
+extern int64 rk_remove_with_children(RkDeletedSet *set, RkStore *store, List *rows);
+
 #endif							/* RK_DELETED_H */

@@ -1,238 +1,26 @@
 /*
  * purge.c
  *
- * Deleted rows removed for good: soft_delete_hard() for one row,
- * soft_delete_purge() and maintain() for what is older than it is to be kept.
- * In trash mode they leave the trash table. In flag mode they leave the table
- * by a DELETE that no guard stops, and the deleted rows that refer to them go
- * before them; a row that something else still refers to stays, with a
- * warning.
+ * Deleted rows that are older than they are to be kept: soft_delete_purge()
+ * and maintain() remove them for good (removal.c); a row that something else
+ * still refers to stays, with a warning.
  *
  * Purging goes through the table in the order of storage and commits after
  * each chunk. Rows that a restore has locked are passed over.
- *
- * Whoever purges, a table's triggers run as its owner, as far as they can be
- * kept in there: maintain() may be called by a superuser, and must not hand
- * his rights to the tables that it maintains.
  */
 #include "soft_delete/deleted.h"
 
-#include "access/xact.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
-#include "commands/trigger.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #define BATCH_SIZE 5000			/* as the procedure has it by default */
 
 PG_FUNCTION_INFO_V1(rowkeeper_soft_delete_purge);
-PG_FUNCTION_INFO_V1(rowkeeper_soft_delete_hard);
-
-/* ---- what a purge deletes ---- */
-
-/* The DELETE that runs now, for good. */
-typedef struct Purging
-{
-	bool		running;
-	int			depth;			/* of its own row triggers */
-	List	   *reached;		/* tables that it deletes from: by foreign
-								 * keys, too */
-} Purging;
-
-static Purging purging;
-
-static int
-trigger_depth(void)
-{
-	return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0));
-}
-
-/*
- * Whether the row that a row trigger is told of now goes for good. What users'
- * triggers delete elsewhere does not: they are a level above, while what goes
- * by foreign keys is told at that of the purge itself.
- */
-bool
-rk_is_purging(void)
-{
-	return purging.running && trigger_depth() == purging.depth;
-}
-
-/* Whether a purge that runs now may delete from a table (a root). */
-bool
-rk_purge_reaches(Oid root)
-{
-	return purging.running && list_member_oid(purging.reached, root);
-}
-
-/* A table and all that the server deletes from with it. */
-static List *
-add_reached(List *reached, Oid root)
-{
-	ListCell   *lc;
-
-	check_stack_depth();
-	if (list_member_oid(reached, root))
-		return reached;
-	reached = lappend_oid(reached, root);
-	foreach(lc, rk_links_to(root))
-		if (((RkLink *) lfirst(lc))->on_delete == FKCONSTR_ACTION_CASCADE)
-		reached = add_reached(reached, rk_root_of(((RkLink *) lfirst(lc))->child));
-	return reached;
-}
-
-/* The rows among these that are in SPI's result, by tableoid and ctid. */
-static List *
-rows_in_result(List *rows)
-{
-	List	   *found = NIL;
-
-	if (SPI_processed == list_length(rows))
-		return rows;
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-		Oid			table = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-		ItemPointer tid = (ItemPointer) DatumGetPointer(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
-		ListCell   *lc;
-
-		foreach(lc, rows)
-		{
-			RkDeletedRow *row = lfirst(lc);
-
-			if (row->place.tableoid == table && ItemPointerEquals(&row->place.tid, tid))
-				found = lappend(found, row);
-		}
-	}
-	return found;
-}
-
-/*
- * Delete rows of a relation for good, as its owner, with the session's
- * search_path for what he has there; returns those that went: a trigger may
- * keep a row. Where the owner is not the caller, nothing stays deferred that
- * would run with the caller's rights at commit. Within SPI.
- */
-static List *
-delete_rows(Oid root, Oid owner, const char *rel, List *rows)
-{
-	Oid			types[2] = {OIDARRAYOID, TIDARRAYOID};
-	Datum		values[2];
-	RkIdentity	saved;
-	List	   *gone;
-	Purging		before = purging;	/* a trigger may call soft_delete_hard() */
-	char	   *sql = psprintf("DELETE FROM %s x USING unnest($1, $2) AS k (t, i)"
-							   " WHERE x.ctid OPERATOR(pg_catalog.=) k.i AND x.tableoid OPERATOR(pg_catalog.=) k.t"
-							   " RETURNING x.tableoid, x.ctid", rel);
-
-	if (rows == NIL)
-		return NIL;
-	rk_deleted_places(rows, &values[0], &values[1]);
-	if (owner != GetUserId())
-		rk_constraints_immediate();
-	rk_identity_assume_owner(&saved, owner);
-	purging.reached = add_reached(NIL, root);
-	purging.depth = trigger_depth() + 1;
-	purging.running = true;
-	PG_TRY();
-	{
-		if (SPI_execute_with_args(sql, 2, types, values, NULL, false, 0) != SPI_OK_DELETE_RETURNING)
-			elog(ERROR, "could not delete rows");
-	}
-	PG_FINALLY();
-	{
-		purging = before;
-	}
-	PG_END_TRY();
-	rk_identity_restore(&saved);
-	gone = rows_in_result(rows);
-	SPI_freetuptable(SPI_tuptable);
-	return gone;
-}
-
-/* ---- rows of a set ---- */
-
-/* Remove rows of one store; returns how many. Within SPI. */
-static int64
-remove_rows(RkStore *store, List *rows)
-{
-	List	   *gone = delete_rows(store->root, store->owner, store->rel, rows);
-
-	rk_deleted_note_gone(store, gone);
-	return list_length(gone);
-}
-
-/*
- * Raise 23503 where the server would delete live rows with these, by a
- * cascading foreign key: rows that were deleted before their table had soft
- * delete may have some.
- */
-static void
-check_no_live_children(const RkStore *store, const RkLink *link, List *rows)
-{
-	RkSoftDeleteOptions *child = rk_flag_options_of(link->child);
-	Oid			types[1] = {JSONBOID};
-	Datum		keys;
-	bool		none;
-
-	if (link->on_delete != FKCONSTR_ACTION_CASCADE)
-		return;
-	keys = rk_deleted_keys(store, link, rows, &none);
-	if (none)
-		return;
-	(void) rk_fetch(rk_relation_owner(link->child),
-					psprintf("SELECT true FROM jsonb_array_elements($1) AS k JOIN %s c ON %s WHERE %s LIMIT 1",
-							 rk_relation_name(link->child), rk_deleted_refers(NULL, link),
-							 child == NULL ? "true" : psprintf("c.%s IS NULL", quote_identifier(child->deleted_at))),
-					1, types, &keys, NULL, &none);
-	if (!none)
-		ereport(ERROR,
-				(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
-				 errmsg("deleted rows of %s cannot be removed: live rows of %s refer to them",
-						rk_relation_name(store->root), rk_relation_name(link->child)),
-				 errdetail("Foreign key \"%s\" would delete those for good.", link->name),
-				 errhint("Delete them first, or restore what they refer to.")));
-}
-
-/* Flag mode: the deleted rows that refer to these, however far, go first. */
-static int64
-remove_with_children(RkDeletedSet *set, RkStore *store, List *rows)
-{
-	ListCell   *lc;
-	int64		removed = 0;
-
-	if (rows == NIL)
-		return 0;
-	check_stack_depth();
-	foreach(lc, store->trash ? NIL : rk_links_to(store->root))
-	{
-		RkLink	   *link = lfirst(lc);
-		RkStore    *child = rk_deleted_store(set, rk_root_of(link->child));
-		List	   *children;
-		int64		gone;
-
-		check_no_live_children(store, link, rows);
-		if (child == NULL || child->trash ||
-			link->on_delete == FKCONSTR_ACTION_SETNULL || link->on_delete == FKCONSTR_ACTION_SETDEFAULT)
-			continue;
-		children = rk_deleted_children(set, store, child, link, rows, 0);
-		gone = remove_with_children(set, child, children);
-		if (gone < list_length(children))
-			ereport(ERROR,
-					(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
-					 errmsg("deleted rows of %s cannot be removed: a trigger of %s keeps rows that refer to them",
-							rk_relation_name(store->root), rk_relation_name(link->child))));
-		removed += gone;
-	}
-	return removed + remove_rows(store, rows);
-}
 
 /* ---- purging ---- */
 
@@ -327,7 +115,7 @@ remove_one(void *arg)
 {
 	OneRow	   *one = arg;
 
-	one->removed = remove_with_children(one->set, one->row->store, list_make1(one->row));
+	one->removed = rk_remove_with_children(one->set, one->row->store, list_make1(one->row));
 }
 
 /* Rows that cannot go because something refers to them stay. */
@@ -367,7 +155,7 @@ purge_chunk(void *arg)
 	rows = find_chunk(purge, set, store);
 	purge->found = list_length(rows);
 	purge->removed = purge->one_by_one
-		? remove_one_by_one(purge, set, rows) : remove_with_children(set, store, rows);
+		? remove_one_by_one(purge, set, rows) : rk_remove_with_children(set, store, rows);
 	if (rows != NIL)
 		purge->last = ((RkDeletedRow *) llast(rows))->place.tid;
 	SPI_finish();
@@ -424,6 +212,18 @@ parse_interval(const char *text)
 												 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 }
 
+/* Begin at the start of the table, or its trash. */
+static void
+start_purge(Purge *purge, const RkStore *store, Interval *older_than, int batch_size)
+{
+	memset(purge, 0, sizeof(Purge));
+	purge->root = store->root;
+	purge->cutoff = cutoff_of(older_than);
+	purge->batch_size = batch_size;
+	purge->leaves = leaves_of(store);
+	ItemPointerSet(&purge->last, 0, 0);
+}
+
 /* What there is to do; counts the rows. */
 static int64
 begin_purge(Purge *purge, Oid root, Interval *older_than, int batch_size)
@@ -434,18 +234,14 @@ begin_purge(Purge *purge, Oid root, Interval *older_than, int batch_size)
 	Datum		values[1];
 	bool		isnull;
 
-	memset(purge, 0, sizeof(Purge));
 	if (older_than == NULL && store->options->keep == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("deleted rows of %s are kept for ever", rk_relation_name(root)),
 				 errhint("Name older_than, or let soft_delete(%s, keep => ...) say how long.",
 						 quote_literal_cstr(rk_relation_name(root)))));
-	purge->root = root;
-	purge->cutoff = cutoff_of(older_than != NULL ? older_than : parse_interval(store->options->keep));
-	purge->batch_size = batch_size;
-	purge->leaves = leaves_of(store);
-	ItemPointerSet(&purge->last, 0, 0);
+	start_purge(purge, store, older_than != NULL ? older_than : parse_interval(store->options->keep),
+				batch_size);
 	values[0] = cutoff_value(store, purge->cutoff, &types[0]);
 	return DatumGetInt64(rk_fetch(store->owner,
 								  psprintf("SELECT count(*) FROM %s x WHERE x.%s < $1",
@@ -601,17 +397,10 @@ tables_to_purge(Oid target)
 static void
 begin_kept(KeepRun *keep, Oid root, const char *kept_for)
 {
-	Purge	   *purge = &keep->purge;
 	RkStore    *store = rk_deleted_open_store(rk_deleted_set_create(RK_HOLDS_NOBODY), root);
-	MemoryContext old;
+	MemoryContext old = MemoryContextSwitchTo(keep->context);
 
-	memset(purge, 0, sizeof(Purge));
-	purge->root = root;
-	purge->cutoff = cutoff_of(parse_interval(kept_for));
-	purge->batch_size = BATCH_SIZE;
-	ItemPointerSet(&purge->last, 0, 0);
-	old = MemoryContextSwitchTo(keep->context);
-	purge->leaves = leaves_of(store);
+	start_purge(&keep->purge, store, parse_interval(kept_for), BATCH_SIZE);
 	MemoryContextSwitchTo(old);
 	keep->begun = true;
 }
@@ -690,93 +479,6 @@ static void
 maintain_batches(RkMaintainRun *run)
 {
 	run->changed = forget_empty_batches();
-}
-
-/* ---- one row ---- */
-
-/* Remove the live row with a key, past every guard; 1 or 0. Within SPI. */
-static int64
-remove_live_row(const RkStore *store, Oid *types, Datum *values)
-{
-	StringInfoData sql;
-	RkStore		live = *store;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT x.tableoid, x.ctid, NULL::bigint FROM %s x WHERE ", rk_relation_name(store->root));
-	for (int i = 0; i < store->key->count; i++)
-		appendStringInfo(&sql, "%sx.%s %s $%d::%s", i > 0 ? " AND " : "",
-						 quote_identifier(store->key->names[i]), store->key->equals[i], i + 1,
-						 rk_trash_type_sql(store->key->types[i]));
-	appendStringInfoString(&sql, " FOR UPDATE");
-	live.rows = NIL;
-	live.rel = rk_relation_name(store->root);
-	return list_length(delete_rows(store->root, store->owner, live.rel,
-								   rk_deleted_collect(rk_deleted_set_create(RK_HOLDS_CLAIMS), &live, sql.data,
-													  store->key->count, types, values, false)));
-}
-
-static int64
-remove_kept_rows(RkDeletedSet *set, RkStore *store, Oid *types, Datum *values)
-{
-	List	   *rows = rk_deleted_collect(set, store,
-										  psprintf("SELECT x.tableoid, x.ctid, x.%s FROM %s x WHERE %s AND %s FOR UPDATE",
-												   store->batch, store->rel, rk_deleted_key_condition(store, "x"),
-												   rk_deleted_condition(store, "x")),
-										  store->key->count, types, values, false);
-	ListCell   *lc;
-	int64		removed = 0;
-
-	if (!store->trash)
-		return remove_with_children(set, store, rows);
-	foreach(lc, rows)
-		rk_deleted_find_children(set, list_make1(lfirst(lc)), ((RkDeletedRow *) lfirst(lc))->batch);
-	foreach(lc, set->stores)
-		if (((RkStore *) lfirst(lc))->trash)
-		removed += remove_rows(lfirst(lc), ((RkStore *) lfirst(lc))->rows);
-	return removed;
-}
-
-/*
- * rowkeeper.soft_delete_hard(target regclass, VARIADIC key "any" | text[])
- * returns bigint: how many rows were removed for good: the live row with this
- * key, deleted ones, and what the latter took with them. What the server itself
- * deletes by foreign keys is not counted. The caller must own the table (in a
- * transaction that acts for a tenant it is that tenant's rows that there are); where
- * he is not its owner himself, constraints are immediate from here to the
- * transaction's end. Errors:
- * P0002 no such row, 42501, 22023 a wrong key, 55000 no soft delete, 23503 rows
- * that refer to it.
- */
-Datum
-rowkeeper_soft_delete_hard(PG_FUNCTION_ARGS)
-{
-	RkDeletedSet *set;
-	RkStore    *store;
-	char	  **texts;
-	Oid			types[INDEX_MAX_KEYS];
-	Datum		values[INDEX_MAX_KEYS];
-	int64		removed;
-	Oid			root;
-
-	root = rk_root_of(rk_target_argument(fcinfo));
-	rk_check_owner(root);
-	SPI_connect();
-	set = rk_deleted_set_create(RK_HOLDS_CLAIMS);
-	store = rk_deleted_open_store(set, root);
-	texts = rk_row_key_of_arguments(store->key, fcinfo, 1);
-	for (int i = 0; i < store->key->count; i++)
-	{
-		types[i] = TEXTOID;
-		values[i] = CStringGetTextDatum(texts[i]);
-	}
-	removed = remove_kept_rows(set, store, types, values);
-	removed += remove_live_row(store, types, values);
-	if (removed == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg("%s has no row with this key, live or deleted", rk_relation_name(root))));
-	SPI_finish();
-	PG_RETURN_INT64(removed);
 }
 
 void

@@ -220,6 +220,8 @@ extern void rk_trash_ddl_init(void);
 
 /* purge.c */
 extern void rk_purge_init(void);
+
+/* removal.c: rows that leave for good */
 extern bool rk_is_purging(void);	/* the row that a trigger was told of goes
 									 * for good */
 extern bool rk_purge_reaches(Oid root);
