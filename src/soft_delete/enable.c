@@ -691,7 +691,7 @@ rk_soft_delete_init(void)
 	rk_soft_delete_enable_init();
 	rk_soft_delete_meaning_init();
 	rk_flag_table_init();
-	rk_flag_delete_init();
+	rk_flag_children_init();
 	rk_flag_notes_init();
 	rk_flag_guard_init();
 	rk_batch_init();

@@ -147,15 +147,18 @@ extern bool rk_row_writer_update(RkRowWriter *writer, TupleTableSlot *row,
 
 extern bool rk_row_fetch_newest(Relation rel, ItemPointerData tid, TupleTableSlot *slot);
 
-/* flag_delete.c, flag_notes.c */
-extern void rk_flag_delete_init(void);
-extern HeapTuple rk_flag_complete(const RkChange *change);
+/* flag_children.c: what refers to a row that is deleted */
+extern void rk_flag_children_init(void);
+extern void rk_flag_follow_links(List *links, Relation rel, HeapTuple row, TimestampTz at, int64 batch);
 extern void rk_soft_delete_keep_children(List *links, const RkSoftDeleteOptions *parent,
 										 Relation rel, HeapTuple row);
+extern bool rk_flag_cascading;	/* a statement of a cascade runs */
+
+/* flag_delete.c, flag_notes.c */
+extern HeapTuple rk_flag_complete(const RkChange *change);
 extern void rk_flag_notes_init(void);
 extern void rk_flag_note(int64 batch, Oid root, int64 rows);
 extern void rk_flag_notes_write(void);
-extern bool rk_flag_cascading;	/* a statement of a cascade runs */
 
 /* each file's start */
 extern void rk_soft_delete_enable_init(void);
