@@ -91,6 +91,7 @@ extern Datum rk_fetch(Oid role, const char *sql, int nargs, Oid *types,
 extern List *rk_fetch_oids(const char *sql);
 extern Datum rk_fetch_about(Oid role, Oid object, const char *sql, bool *isnull);
 extern char *rk_fetch_text_about(Oid role, Oid object, const char *sql);
+extern List *rk_fetch_texts_about(Oid role, Oid object, const char *sql);
 extern bool rk_exists_about(Oid role, Oid object, const char *sql);
 extern uint64 rk_run_about(Oid role, Oid object, const char *sql);
 extern void rk_run_step(FunctionCallInfo fcinfo, Oid role, const char *sql);

@@ -394,6 +394,34 @@ rk_exists_about(Oid role, Oid object, const char *sql)
 	return !isnull;
 }
 
+/* The texts in the first column of a query about an object. */
+List *
+rk_fetch_texts_about(Oid role, Oid object, const char *sql)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(object)};
+	List	   *texts = NIL;
+	RkIdentity	saved;
+
+	rk_identity_assume(&saved, role, false);
+	SPI_connect();
+	/* not read-only: it sees what this command did before */
+	if (SPI_execute_with_args(sql, 1, types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not run \"%s\"", sql);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char	   *text = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		MemoryContext old = MemoryContextSwitchTo(caller);
+
+		texts = lappend(texts, pstrdup(text));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	rk_identity_restore(&saved);
+	return texts;
+}
+
 /* Run a statement about an object, which is $1; as rk_run_args(). */
 uint64
 rk_run_about(Oid role, Oid object, const char *sql)

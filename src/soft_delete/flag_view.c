@@ -2,8 +2,8 @@
  * flag_view.c
  *
  * The view of a table's live rows, as an object: made, adopted where there is
- * one that means the same, brought in line with the table's columns, hidden
- * around DDL that it would block, and dropped.
+ * one that means the same, brought in line with the table's columns, and
+ * dropped.
  *
  * The view belongs to the table's owner and has the rights of who uses it
  * (security_invoker): one with its owner's rights would show rows past row
@@ -19,19 +19,15 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
-#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-PG_FUNCTION_INFO_V1(rowkeeper_soft_delete_hide_view);
-PG_FUNCTION_INFO_V1(rowkeeper_soft_delete_refresh);
 PG_FUNCTION_INFO_V1(rowkeeper_soft_delete_view_is_live);
 
 /* What a view selects, where it is as simple as ours. */
@@ -152,6 +148,8 @@ shows_live_rows(const LiveView *live, Oid root, const RkSoftDeleteOptions *optio
 	return true;
 }
 
+/* ---- which view it is ---- */
+
 static Oid
 named_relation(const RkSoftDeleteOptions *options)
 {
@@ -230,49 +228,22 @@ select_live_rows(Oid root, const RkSoftDeleteOptions *options, const LiveView *l
 	return sql.data;
 }
 
-/* The texts in the first column of a query about a relation. */
-static List *
-fetch_texts(const char *sql, Oid relid)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(relid)};
-	List	   *texts = NIL;
-	RkIdentity	saved;
-
-	rk_identity_assume(&saved, GetUserId(), false);
-	SPI_connect();
-	/* not read-only: it sees what this command did before */
-	if (SPI_execute_with_args(sql, 1, types, values, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not run \"%s\"", sql);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		char	   *text = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-		MemoryContext old = MemoryContextSwitchTo(caller);
-
-		texts = lappend(texts, pstrdup(text));
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	rk_identity_restore(&saved);
-	return texts;
-}
-
 /* The rights on the table, which are those that its view needs as well. */
 static void
 copy_grants(FunctionCallInfo fcinfo, Oid root, Oid view)
 {
 	ListCell   *lc;
 
-	foreach(lc, fetch_texts(psprintf("SELECT format('GRANT %%s ON %%s TO %%s%%s',"
-									 " string_agg(a.privilege_type, ', ' ORDER BY a.privilege_type), %s,"
-									 " CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,"
-									 " CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)"
-									 " FROM pg_class c, aclexplode(c.relacl) a"
-									 " WHERE c.oid = $1 AND a.grantee <> c.relowner"
-									 " AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')"
-									 " GROUP BY a.grantee, a.is_grantable ORDER BY 1",
-									 quote_literal_cstr(rk_relation_name(view))), root))
+	foreach(lc, rk_fetch_texts_about(GetUserId(), root,
+									 psprintf("SELECT format('GRANT %%s ON %%s TO %%s%%s',"
+											  " string_agg(a.privilege_type, ', ' ORDER BY a.privilege_type), %s,"
+											  " CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,"
+											  " CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)"
+											  " FROM pg_class c, aclexplode(c.relacl) a"
+											  " WHERE c.oid = $1 AND a.grantee <> c.relowner"
+											  " AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')"
+											  " GROUP BY a.grantee, a.is_grantable ORDER BY 1",
+											  quote_literal_cstr(rk_relation_name(view)))))
 		rk_run_step(fcinfo, rk_relation_owner(view), lfirst(lc));
 }
 
@@ -372,7 +343,8 @@ follow_names(FunctionCallInfo fcinfo, Oid view, Oid root, const LiveView *live)
 static char *
 view_options(Oid view)
 {
-	List	   *options = fetch_texts("SELECT o FROM pg_class c, unnest(c.reloptions) o WHERE c.oid = $1", view);
+	List	   *options = rk_fetch_texts_about(GetUserId(), view,
+											   "SELECT o FROM pg_class c, unnest(c.reloptions) o WHERE c.oid = $1");
 	StringInfoData list;
 	ListCell   *lc;
 
@@ -530,169 +502,7 @@ rk_flag_view_drop(FunctionCallInfo fcinfo, Oid root, const RkSoftDeleteOptions *
 	rk_flag_view_triggers_drop(fcinfo, drop.view);
 }
 
-/* ---- around DDL that the view blocks ---- */
-
-/* What brings back all that was said of a view, as statements for its owner. */
-static List *
-view_statements(Oid view)
-{
-	return fetch_texts("SELECT s FROM ("
-					   "SELECT 1 AS rank, format('ALTER VIEW %I.%I SET (%s)', n.nspname, c.relname, o.list) AS s"
-					   " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,"
-					   " LATERAL (SELECT string_agg(o, ', ') AS list FROM unnest(c.reloptions) o WHERE o NOT LIKE 'security_invoker=%') o"
-					   " WHERE c.oid = $1 AND o.list IS NOT NULL"
-					   " UNION ALL "
-					   "SELECT 1, format('ALTER VIEW %I.%I ALTER COLUMN %I SET DEFAULT %s', n.nspname, c.relname, a.attname, pg_get_expr(d.adbin, d.adrelid))"
-					   " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-					   " JOIN pg_attrdef d ON d.adrelid = c.oid JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.adnum"
-					   " WHERE c.oid = $1"
-					   " UNION ALL "
-					   "SELECT 2, format('GRANT %s%s ON %s TO %s%s', a.privilege_type,"
-					   "  CASE WHEN a.attname IS NULL THEN '' ELSE format(' (%I)', a.attname) END,"
-					   "  format('%I.%I', n.nspname, c.relname),"
-					   "  CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,"
-					   "  CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)"
-					   " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,"
-					   " LATERAL (SELECT x.*, NULL::name AS attname FROM aclexplode(c.relacl) x"
-					   "  UNION ALL SELECT x.*, t.attname FROM pg_attribute t, aclexplode(t.attacl) x WHERE t.attrelid = c.oid) a"
-					   " WHERE c.oid = $1 AND a.grantee <> c.relowner"
-					   " UNION ALL "
-					   "SELECT 3, format('COMMENT ON VIEW %I.%I IS %L', n.nspname, c.relname, obj_description(c.oid, 'pg_class'))"
-					   " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-					   " WHERE c.oid = $1 AND obj_description(c.oid, 'pg_class') IS NOT NULL"
-					   " UNION ALL "
-					   "SELECT 3, format('COMMENT ON COLUMN %I.%I.%I IS %L', n.nspname, c.relname, a.attname, col_description(c.oid, a.attnum))"
-					   " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid"
-					   " WHERE c.oid = $1 AND a.attnum > 0 AND col_description(c.oid, a.attnum) IS NOT NULL"
-					   ") x ORDER BY rank, s", view);
-}
-
-/* What nothing here brings back must not go. */
-static void
-check_can_hide(Oid view)
-{
-	List	   *others = fetch_texts("SELECT format('trigger %I', tgname) FROM pg_trigger WHERE tgrelid = $1"
-									 " AND NOT tgisinternal AND tgname !~ '^rowkeeper_'"
-									 " UNION ALL SELECT format('rule %I', rulename) FROM pg_rewrite WHERE ev_class = $1"
-									 " AND rulename <> '_RETURN' ORDER BY 1", view);
-
-	if (others != NIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				 errmsg("cannot hide view %s, because it has a %s of its own",
-						rk_relation_name(view), (char *) linitial(others)),
-				 errhint("Drop it first, and create it again after rowkeeper.soft_delete_refresh().")));
-}
-
-/* One statement, which may fail: its role may be gone since. */
-typedef struct Statement
-{
-	FunctionCallInfo fcinfo;
-	Oid			owner;
-	const char *sql;
-} Statement;
-
-static void
-run_statement(void *arg)
-{
-	Statement  *statement = arg;
-
-	rk_run_step(statement->fcinfo, statement->owner, statement->sql);
-}
-
-static void
-run_statements(FunctionCallInfo fcinfo, Oid owner, List *statements)
-{
-	ListCell   *lc;
-
-	foreach(lc, statements)
-	{
-		Statement	statement = {.fcinfo = fcinfo,.owner = owner,.sql = lfirst(lc)};
-		ErrorData  *error = rk_attempt(run_statement, &statement);
-
-		if (error != NULL)
-			ereport(WARNING,
-					(errmsg("could not run \"%s\": %s", statement.sql, error->message)));
-	}
-}
-
-/* The table of a call that concerns its view. */
-static Oid
-view_target(FunctionCallInfo fcinfo, RkSoftDeleteOptions **options)
-{
-	Oid			root;
-
-	rk_steps_begin(fcinfo);
-	root = rk_target_argument(fcinfo);
-	rk_check_owner(root);
-	LockRelationOid(root, ShareUpdateExclusiveLock);	/* as soft_delete() does */
-	*options = rk_soft_delete_options_of(root);
-	if (*options == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s has no soft delete", rk_relation_name(root))));
-	return root;
-}
-
-/*
- * rowkeeper.soft_delete_hide_view(target regclass) returns SETOF text: drops
- * the view of a table with soft delete, so that DDL which it blocks can be
- * run; its rights are remembered. Nothing to do: no rows. The caller must own
- * the table. Locks: ACCESS EXCLUSIVE on the view, SHARE ROW EXCLUSIVE on the
- * table. Errors: 55000 no soft delete, 2BP01 something depends on the view, or
- * is on it and could not be brought back.
- */
-Datum
-rowkeeper_soft_delete_hide_view(PG_FUNCTION_ARGS)
-{
-	RkSoftDeleteOptions *options;
-	Oid			root = view_target(fcinfo, &options);
-	ViewDrop	drop = {.fcinfo = fcinfo};
-
-	if (options->trash)
-	{
-		rk_trash_view_drop(fcinfo, root, options);
-		return (Datum) 0;
-	}
-	drop.view = rk_flag_view_of(root, options);
-	if (!OidIsValid(drop.view))
-		return (Datum) 0;
-	check_can_hide(drop.view);
-	options->hidden = true;
-	options->grants = view_statements(drop.view);
-	drop_view(&drop);
-	(void) rk_flag_row_trigger_set(fcinfo, root, options);
-	return (Datum) 0;
-}
-
-/*
- * rowkeeper.soft_delete_refresh(target regclass) returns SETOF text: brings
- * the view back with its rights, or in line with the table's columns. Nothing
- * to do: no rows. The caller must own the table. Locks: ACCESS EXCLUSIVE on
- * the view, SHARE ROW EXCLUSIVE on the table, where they are changed. Errors:
- * 55000 no soft delete, 42P07 something else has the view's name.
- */
-Datum
-rowkeeper_soft_delete_refresh(PG_FUNCTION_ARGS)
-{
-	RkSoftDeleteOptions *options;
-	Oid			root = view_target(fcinfo, &options);
-
-	if (options->trash)
-	{
-		rk_trash_view_refresh(fcinfo, root, options);
-		return (Datum) 0;
-	}
-	(void) rk_flag_view_set(fcinfo, root, options);
-	if (options->hidden)
-	{
-		run_statements(fcinfo, rk_relation_owner(named_relation(options)), options->grants);
-		options->hidden = false;
-		options->grants = NIL;
-		(void) rk_flag_row_trigger_set(fcinfo, root, options);
-	}
-	return (Datum) 0;
-}
+/* ---- for doctor() ---- */
 
 /*
  * rowkeeper._soft_delete_view_is_live(target regclass) returns text: what is
