@@ -9,19 +9,16 @@
 #include "soft_delete/soft_delete.h"
 
 #include "access/relation.h"
-#include "access/table.h"
 #include "catalog/catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_inherits.h"
-#include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/formatting.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -306,132 +303,6 @@ notice_changes(Oid root, const RkSoftDeleteOptions *before, const RkSoftDeleteOp
 	notice_change(root, "cascade", boolean_text(before->cascade), boolean_text(after->cascade));
 }
 
-/* ---- columns ---- */
-
-/* Names that differ in case and underscores only. */
-static bool
-names_alike(const char *a, const char *b)
-{
-	for (;;)
-	{
-		while (*a == '_')
-			a++;
-		while (*b == '_')
-			b++;
-		if (pg_ascii_tolower((unsigned char) *a) != pg_ascii_tolower((unsigned char) *b))
-			return false;
-		if (*a == '\0')
-			return true;
-		a++;
-		b++;
-	}
-}
-
-/* A column that would be made although the table has one for it already. */
-static void
-check_near_miss(Oid root, const char *option, const char *name)
-{
-	Relation	rel = table_open(root, AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(rel);
-
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute column = TupleDescAttr(desc, i);
-
-		if (!column->attisdropped && names_alike(NameStr(column->attname), name))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("option \"%s\": %s has no column \"%s\", but a column \"%s\"",
-							option, rk_relation_name(root), name, NameStr(column->attname)),
-					 errhint("Use it: %s => %s, or rename it.", option,
-							 quote_literal_cstr(NameStr(column->attname)))));
-	}
-	table_close(rel, NoLock);
-}
-
-RK_NORETURN static void
-refuse_column(const char *option, const char *name, const char *reason)
-{
-	rk_refuse_option(option, psprintf("column \"%s\" %s", name, reason), NULL);
-}
-
-/* What holds for each column that a delete fills: nothing else fills it, and it may be empty. */
-static void
-check_column(Oid root, const char *option, const char *name)
-{
-	Relation	rel = table_open(root, AccessShareLock);
-	Form_pg_attribute column = TupleDescAttr(RelationGetDescr(rel), get_attnum(root, name) - 1);
-
-	/* primary and partition keys are among these */
-	if (column->attnotnull)
-		refuse_column(option, name, "is not null, and must be null in live rows");
-	if (column->attgenerated != '\0' || column->attidentity != '\0')
-		refuse_column(option, name, "is generated");
-	if (column->atthasdef)
-		refuse_column(option, name, "has a default, and must be null in new rows");
-	table_close(rel, NoLock);
-}
-
-/* Check one column that a delete fills; false: it is missing, and may be added. */
-static bool
-find_column(Oid root, const char *option, const char *name)
-{
-	AttrNumber	column;
-
-	if (name == NULL)
-		return true;
-	column = get_attnum(root, name);
-	if (column < 0)
-		refuse_column(option, name, "is a system column");
-	if (column == InvalidAttrNumber)
-	{
-		check_near_miss(root, option, name);
-		return false;
-	}
-	check_column(root, option, name);
-	return true;
-}
-
-static void
-check_type(Oid root, const char *option, const char *name, Oid type, Oid other)
-{
-	Oid			actual = get_atttype(root, get_attnum(root, name));
-
-	if (actual != type && actual != other)
-		refuse_column(option, name,
-					  psprintf("is of type %s, not %s", format_type_be(actual), format_type_be(type)));
-}
-
-/*
- * Check the columns of flag mode; returns what adds those that are missing, or
- * NULL. Columns without a default are added without a rewrite.
- */
-static char *
-check_columns(Oid root, const RkSoftDeleteOptions *options)
-{
-	StringInfoData added;
-
-	if (options->deleted_by != NULL && (strcmp(options->deleted_at, options->deleted_by) == 0 ||
-										strcmp(options->batch, options->deleted_by) == 0))
-		rk_refuse_option("deleted_by", "names a column that has another use", NULL);
-	if (strcmp(options->deleted_at, options->batch) == 0)
-		rk_refuse_option("batch", "names a column that has another use", NULL);
-
-	initStringInfo(&added);
-	if (!find_column(root, "deleted_at", options->deleted_at))
-		appendStringInfo(&added, ", ADD COLUMN %s timestamp with time zone", quote_identifier(options->deleted_at));
-	else
-		check_type(root, "deleted_at", options->deleted_at, TIMESTAMPTZOID, TIMESTAMPOID);
-	if (!find_column(root, "deleted_by", options->deleted_by))
-		appendStringInfo(&added, ", ADD COLUMN %s text", quote_identifier(options->deleted_by));
-	if (!find_column(root, "batch", options->batch))
-		appendStringInfo(&added, ", ADD COLUMN %s bigint", quote_identifier(options->batch));
-	else
-		check_type(root, "batch", options->batch, INT8OID, INT8OID);
-	return added.len == 0 ? NULL
-		: psprintf("ALTER TABLE %s %s", rk_relation_name(root), added.data + 2);
-}
-
 /* ---- doing it ---- */
 
 /* The view has another name now: take it there, with its rights. */
@@ -465,7 +336,7 @@ static void
 enable_flag(FunctionCallInfo fcinfo, Oid root, const RkSoftDeleteOptions *before,
 			RkSoftDeleteOptions *options)
 {
-	char	   *add = check_columns(root, options);
+	char	   *add = rk_flag_columns_check(root, options);
 
 	if (add != NULL)
 		rk_run_step(fcinfo, rk_relation_owner(root), add);

@@ -87,6 +87,9 @@ extern void rk_flag_guard_set(FunctionCallInfo fcinfo, const RkLink *link);
 extern void rk_flag_guards_drop(FunctionCallInfo fcinfo, Oid root);
 extern void rk_flag_guard_drop(Oid child, const char *constraint);
 
+/* flag_columns.c */
+extern char *rk_flag_columns_check(Oid root, const RkSoftDeleteOptions *options);	/* NULL: none is missing */
+
 /* flag_view.c: the view of the live rows */
 extern void rk_flag_view_follow(Oid root, RkSoftDeleteOptions *options);
 extern Oid	rk_flag_view_of(Oid root, const RkSoftDeleteOptions *options);	/* InvalidOid: none */
