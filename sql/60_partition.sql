@@ -140,6 +140,15 @@ BEGIN ATOMIC
 			pg_catalog.row_number() OVER (PARTITION BY s.stxrelid ORDER BY s.oid) AS number
 		FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
 		WHERE s.stxrelid IN ($1, $2)
+	), indexes AS (
+		-- looked up from the partition's side: from the table's there are as many as partitions
+		SELECT j.indexrelid AS child, j.indisreplident AS child_is_identity,
+			(SELECT h.inhparent FROM pg_catalog.pg_inherits h WHERE h.inhrelid = j.indexrelid) AS parent,
+			c.relname, n.nspname
+		FROM pg_catalog.pg_index j
+			JOIN pg_catalog.pg_class c ON c.oid = j.indexrelid
+			JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE j.indrelid = $2
 	)
 	SELECT 1, 'owner'::text, pg_catalog.format('ALTER TABLE %s OWNER TO %I', p.name, pg_catalog.pg_get_userbyid(p.parent_owner))
 	FROM pair p WHERE p.parent_owner <> p.child_owner
@@ -213,27 +222,21 @@ BEGIN ATOMIC
 	WHERE NOT s.of_child AND m.target <> s.target
 	UNION ALL
 	SELECT 8, 'statistics targets', pg_catalog.format('ALTER INDEX %I.%I ALTER COLUMN %s SET STATISTICS %s',
-		n.nspname, c.relname, k.attnum, coalesce(k.attstattarget, -1))
-	FROM pg_catalog.pg_index i
-		JOIN pg_catalog.pg_inherits h ON h.inhparent = i.indexrelid
-		JOIN pg_catalog.pg_index j ON j.indexrelid = h.inhrelid AND j.indrelid = $2
-		JOIN pg_catalog.pg_class c ON c.oid = j.indexrelid
-		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		JOIN pg_catalog.pg_attribute k ON k.attrelid = i.indexrelid
-		JOIN pg_catalog.pg_attribute m ON m.attrelid = j.indexrelid AND m.attnum = k.attnum
-	WHERE i.indrelid = $1 AND coalesce(k.attstattarget, -1) <> coalesce(m.attstattarget, -1)
+		x.nspname, x.relname, k.attnum, coalesce(k.attstattarget, -1))
+	FROM indexes x
+		JOIN pg_catalog.pg_index i ON i.indexrelid = x.parent AND i.indrelid = $1
+		JOIN pg_catalog.pg_attribute k ON k.attrelid = x.parent
+		JOIN pg_catalog.pg_attribute m ON m.attrelid = x.child AND m.attnum = k.attnum
+	WHERE coalesce(k.attstattarget, -1) <> coalesce(m.attstattarget, -1)
 	UNION ALL
 	SELECT 9, 'replica identity', pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY %s', p.name,
 		CASE p.parent_identity WHEN 'd' THEN 'DEFAULT' WHEN 'n' THEN 'NOTHING' ELSE 'FULL' END)
 	FROM pair p WHERE p.parent_identity <> 'i' AND p.parent_identity <> p.child_identity
 	UNION ALL
-	SELECT 9, 'replica identity', pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I', p.name, c.relname)
-	FROM pair p
-		JOIN pg_catalog.pg_index i ON i.indrelid = $1 AND i.indisreplident
-		JOIN pg_catalog.pg_inherits h ON h.inhparent = i.indexrelid
-		JOIN pg_catalog.pg_index j ON j.indexrelid = h.inhrelid AND j.indrelid = $2
-		JOIN pg_catalog.pg_class c ON c.oid = j.indexrelid
-	WHERE p.parent_identity = 'i' AND (p.child_identity <> 'i' OR NOT j.indisreplident);
+	SELECT 9, 'replica identity', pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I', p.name, x.relname)
+	FROM pair p, indexes x
+		JOIN pg_catalog.pg_index i ON i.indexrelid = x.parent AND i.indrelid = $1 AND i.indisreplident
+	WHERE p.parent_identity = 'i' AND (p.child_identity <> 'i' OR NOT x.child_is_identity);
 END;
 REVOKE ALL ON FUNCTION rowkeeper._partition_differences(oid, oid) FROM PUBLIC;
 COMMENT ON FUNCTION rowkeeper._partition_differences(oid, oid) IS

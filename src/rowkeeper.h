@@ -13,6 +13,7 @@
 #include "access/htup.h"
 #include "access/tupdesc.h"
 #include "commands/trigger.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "nodes/bitmapset.h"
 #include "nodes/nodes.h"
@@ -83,6 +84,7 @@ extern void rk_settings_pin(void);
 extern void rk_constraints_immediate(void);
 extern bool rk_in_own_statement(void);
 extern Oid	rk_extension_owner(void);
+extern SPIPlanPtr rk_plan_once(SPIPlanPtr *plan, const char *sql, int nargs, Oid *types);
 extern uint64 rk_run(Oid role, const char *sql);
 extern uint64 rk_run_args(Oid role, const char *sql, int nargs, Oid *types,
 						  Datum *values, const char *nulls);

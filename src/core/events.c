@@ -128,10 +128,10 @@ rk_is_loading_dump(void)
  * which the caller finishes.
  */
 static void
-query_event(const char *sql)
+query_event(SPIPlanPtr *plan, const char *sql)
 {
 	SPI_connect();
-	if (SPI_execute(sql, false, 0) != SPI_OK_SELECT)
+	if (SPI_execute_plan(rk_plan_once(plan, sql, 0, NULL), NULL, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the event's objects");
 }
 
@@ -163,9 +163,10 @@ alters_readers(const EventTriggerData *event)
 static List *
 read_by_others(void)
 {
+	static SPIPlanPtr plan = NULL;
 	List	   *relids = NIL;
 
-	query_event("SELECT p.polrelid, c.command FROM pg_catalog.pg_event_trigger_ddl_commands() c"
+	query_event(&plan, "SELECT p.polrelid, c.command FROM pg_catalog.pg_event_trigger_ddl_commands() c"
 				" LEFT JOIN pg_catalog.pg_policy p ON p.oid OPERATOR(pg_catalog.=) c.objid"
 				" AND c.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass::pg_catalog.oid");
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -232,6 +233,7 @@ tell_of_new_trigger(const RkDdlCommand *command)
 Datum
 rowkeeper_on_ddl_end(PG_FUNCTION_ARGS)
 {
+	static SPIPlanPtr plan = NULL;
 	EventTriggerData *event = check_event_call(fcinfo, "_on_ddl_end");
 
 	if (nothing_to_hear())
@@ -246,7 +248,7 @@ rowkeeper_on_ddl_end(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	}
 
-	query_event("SELECT classid, objid, command FROM pg_catalog.pg_event_trigger_ddl_commands()");
+	query_event(&plan, "SELECT classid, objid, command FROM pg_catalog.pg_event_trigger_ddl_commands()");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool		isnull;
@@ -305,12 +307,13 @@ tell_of_dropped_column(EventTriggerData *event, Oid relid)
 Datum
 rowkeeper_on_drop(PG_FUNCTION_ARGS)
 {
+	static SPIPlanPtr plan = NULL;
 	EventTriggerData *event = check_event_call(fcinfo, "_on_drop");
 
 	if (nothing_to_hear())
 		PG_RETURN_NULL();
 
-	query_event("SELECT classid, objid, object_identity, address_names[3], objsubid,"
+	query_event(&plan, "SELECT classid, objid, object_identity, address_names[3], objsubid,"
 				" CASE WHEN object_type OPERATOR(pg_catalog.=) ANY ('{trigger,policy}') THEN"
 				"  pg_catalog.to_regclass(pg_catalog.format('%I.%I', address_names[1], address_names[2])) END"
 				" FROM pg_catalog.pg_event_trigger_dropped_objects()"

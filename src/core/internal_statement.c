@@ -262,6 +262,25 @@ rk_extension_owner(void)
 	return owner;
 }
 
+/*
+ * A statement that is run again and again, planned once a session and for any
+ * parameters; within SPI. It names everything with its schema where it is run
+ * under a search_path that others set.
+ */
+SPIPlanPtr
+rk_plan_once(SPIPlanPtr *plan, const char *sql, int nargs, Oid *types)
+{
+	if (*plan == NULL)
+	{
+		SPIPlanPtr	prepared = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
+
+		if (prepared == NULL || SPI_keepplan(prepared) != 0)
+			elog(ERROR, "could not prepare \"%s\"", sql);
+		*plan = prepared;
+	}
+	return *plan;
+}
+
 static uint64
 run(Oid role, bool own, const char *sql, int nargs, Oid *types, Datum *values,
 	const char *nulls)

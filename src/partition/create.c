@@ -250,9 +250,22 @@ rk_partition_build(FunctionCallInfo fcinfo, const RkPartitionSet *set, const RkW
 static bool
 has_index_settings(const RkPartitionSet *set)
 {
-	return rk_exists_about(set->owner, set->root,
-						   "SELECT 1 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indexrelid"
-						   " WHERE i.indrelid = $1 AND (i.indisreplident OR coalesce(a.attstattarget, -1) >= 0) LIMIT 1");
+	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(set->root)};
+	RkIdentity	saved;
+	bool		result;
+
+	rk_identity_assume(&saved, rk_extension_owner(), false);
+	SPI_connect();
+	(void) rk_plan_once(&plan, "SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indexrelid"
+						" WHERE i.indrelid = $1 AND (i.indisreplident OR coalesce(a.attstattarget, -1) >= 0)", 1, types);
+	if (SPI_execute_plan(plan, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the indexes of a table");
+	result = SPI_processed > 0;
+	SPI_finish();
+	rk_identity_restore(&saved);
+	return result;
 }
 
 /*

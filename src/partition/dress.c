@@ -20,6 +20,7 @@
 #include "funcapi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -116,7 +117,11 @@ rk_partition_storage(Oid parent, Oid model)
 
 /* ---- after it ---- */
 
-/* Run the comparison, planned once a session; within SPI. */
+/*
+ * Run the comparison, planned once a session; within SPI. The plan is made when
+ * there are few partitions and kept while many are made: it reads no catalog as
+ * a whole, however small that may be yet.
+ */
 static void
 compare(Oid parent, Oid child)
 {
@@ -129,16 +134,10 @@ compare(Oid parent, Oid child)
 	values[0] = ObjectIdGetDatum(parent);
 	values[1] = ObjectIdGetDatum(child);
 	rk_identity_assume(&saved, rk_extension_owner(), false);
-	if (plan == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare_cursor("SELECT statement, what, step FROM rowkeeper._partition_differences($1, $2)"
-												  " ORDER BY step, statement COLLATE \"C\"",
-												  2, types, CURSOR_OPT_GENERIC_PLAN);
-
-		if (prepared == NULL || SPI_keepplan(prepared) != 0)
-			elog(ERROR, "could not prepare the comparison of a partition");
-		plan = prepared;
-	}
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) rk_plan_once(&plan, "SELECT statement, what, step FROM rowkeeper._partition_differences($1, $2)"
+						" ORDER BY step, statement COLLATE \"C\"", 2, types);
 
 	/*
 	 * as they are now: under REPEATABLE READ, too, others may have altered
