@@ -34,6 +34,7 @@ extern bool rk_audit_capture;
 extern bool rk_own_statement;
 extern int	rk_lock_budget;
 extern int	rk_lock_patience;
+extern int	rk_owner_budget;
 
 extern void rk_core_init(void);
 

@@ -16,6 +16,7 @@
  */
 #include "rowkeeper.h"
 
+#include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
@@ -159,6 +160,17 @@ clear_run(RkMaintainRun *run)
 }
 
 /*
+ * A transaction that has just begun may write, whatever those of the session,
+ * the role or the database are like by default: who calls for maintenance wants
+ * it done, as the worker does.
+ */
+static void
+allow_writing(void)
+{
+	XactReadOnly = false;
+}
+
+/*
  * One run of a task, committed; returns whether it wants another one. What it
  * asked to be done at top level is done after that.
  */
@@ -174,6 +186,7 @@ run_once(TaskRun *task_run)
 	if (error != NULL || run->changed > 0)
 		record_run(task_run->task, run, started, error);
 	SPI_commit();
+	allow_writing();
 	CHECK_FOR_INTERRUPTS();
 	run->outcome = RK_OUTCOME_NONE;
 	if (error != NULL || run->toplevel == NULL)
@@ -181,6 +194,7 @@ run_once(TaskRun *task_run)
 								 * where one failed */
 	run->outcome = rk_toplevel_run(run->toplevel_role, run->toplevel, run->toplevel_lock_timeout,
 								   &run->toplevel_error);
+	allow_writing();
 	return true;
 }
 
@@ -209,8 +223,8 @@ maintain_task(int number, bool owner, Oid target, bool force)
  * owner all, and what concerns no table in particular, such as the audit log.
  * force: retention may expire more than half of a table at once. Failures of
  * tasks are recorded in maintain_log. Locks: what each task documents, until
- * it is committed. Errors: 25001 in a transaction block, 42501 where the
- * caller does not own target.
+ * it is committed. Errors: 25001 in a transaction block, 25006 on a standby,
+ * 42501 where the caller does not own target.
  */
 Datum
 rowkeeper_maintain(PG_FUNCTION_ARGS)
@@ -224,7 +238,13 @@ rowkeeper_maintain(PG_FUNCTION_ARGS)
 		rk_check_owner(target);
 	owner = has_privs_of_role(GetUserId(), rk_extension_owner());
 
+	PreventCommandDuringRecovery("CALL rowkeeper.maintain()");
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	if (XactReadOnly)
+	{
+		SPI_commit();
+		allow_writing();
+	}
 	for (int i = 0; i < task_count; i++)
 	{
 		if (tasks[i]->owner_only && (!owner || OidIsValid(target)))

@@ -14,6 +14,7 @@ bool		rk_audit_capture = true;
 bool		rk_own_statement = false;
 int			rk_lock_budget = 40;
 int			rk_lock_patience = 600000;
+int			rk_owner_budget = 60000;
 
 static void
 define_settings(void)
@@ -60,6 +61,15 @@ define_settings(void)
 							&rk_lock_patience,
 							600000, 0, INT_MAX,
 							PGC_USERSET,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("rowkeeper.owner_budget",
+							"How long one run of maintenance works on partitions of one owner, if he did not call it.",
+							"What is left waits for the next run.",
+							&rk_owner_budget,
+							60000, 1, INT_MAX,
+							PGC_SUSET,
 							GUC_UNIT_MS,
 							NULL, NULL, NULL);
 

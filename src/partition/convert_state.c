@@ -307,6 +307,7 @@ maintain_conversions(RkMaintainRun *run)
 		return;
 	rk_maintain_name_table(run, conversion->relid);
 	locks[0].relid = conversion->relid;
+	rk_partition_budget_begin(conversion->owner);
 	if (!rk_partition_try(locks, undo_late, conversion, true, &failure))
 		ReThrowError(failure);
 	run->changed = 1;

@@ -104,6 +104,13 @@ typedef struct Attempt
 	int			limit;			/* of the body, milliseconds */
 } Attempt;
 
+static void
+end_body(TimestampTz start)
+{
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	rk_partition_budget_spend((int) TimestampDifferenceMilliseconds(start, GetCurrentTimestamp()));
+}
+
 /*
  * Code of the table's owner may run (the CHECK of a domain, of a bound) and not
  * end. That is his failure, and no cancelled query: others are maintained.
@@ -112,11 +119,13 @@ static void
 run_body(const Attempt *attempt)
 {
 	MemoryContext context = CurrentMemoryContext;
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), attempt->limit);
 	bool		ours = !get_timeout_active(STATEMENT_TIMEOUT);
+	int			limit = ours ? rk_partition_budget_limit(attempt->limit) : attempt->limit;
+	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz end = TimestampTzPlusMilliseconds(start, limit);
 
 	if (ours)
-		enable_timeout_after(STATEMENT_TIMEOUT, attempt->limit);
+		enable_timeout_after(STATEMENT_TIMEOUT, limit);
 	PG_TRY();
 	{
 		attempt->body(attempt->arg);
@@ -124,18 +133,18 @@ run_body(const Attempt *attempt)
 	PG_CATCH();
 	{
 		if (ours)
-			disable_timeout(STATEMENT_TIMEOUT, false);
+			end_body(start);
 		if (!ours || geterrcode() != ERRCODE_QUERY_CANCELED || GetCurrentTimestamp() < end)
 			PG_RE_THROW();
 		MemoryContextSwitchTo(context);
 		FlushErrorState();
 		ereport(ERROR,
 				(errcode(ERRCODE_OPERATOR_INTERVENTION),
-				 errmsg("maintenance of a table took longer than %d s and was given up", attempt->limit / 1000)));
+				 errmsg("maintenance of a table took longer than %d ms and was given up", limit)));
 	}
 	PG_END_TRY();
 	if (ours)
-		disable_timeout(STATEMENT_TIMEOUT, false);
+		end_body(start);
 }
 
 static void

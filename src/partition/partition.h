@@ -220,6 +220,11 @@ extern bool rk_partition_try(const RkLockRequest *locks, void (*body) (void *arg
 extern RkLockRequest *rk_partition_attach_locks(const RkPartitionSet *set);
 extern RkLockRequest *rk_partition_removal_locks(const RkPartitionSet *set, Oid partition, bool detach, bool drop);
 
+/* budget.c: one limit over all that a run does for an owner */
+extern void rk_partition_budget_begin(Oid owner);
+extern int	rk_partition_budget_limit(int limit);
+extern void rk_partition_budget_spend(int milliseconds);
+
 /* own.c: partitioned tables of features of ours */
 extern RkPartitionOptions *rk_partition_own_options_of(Oid root);
 extern List *rk_partition_own_tables(void);

@@ -209,8 +209,11 @@ run_work(RkTurn *turn, RkPartitionOptions *options, RkMaintainRun *run, Work wor
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "rowkeeper partitions",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	RkWork		result = work(rk_partition_set_load(turn->root, options), turn, run);
+	RkPartitionSet *set = rk_partition_set_load(turn->root, options);
+	RkWork		result;
 
+	rk_partition_budget_begin(set->owner);
+	result = work(set, turn, run);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	return result;

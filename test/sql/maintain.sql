@@ -151,6 +151,14 @@ SELECT count(*) FROM leaves;
 CALL rowkeeper.maintain();
 SELECT * FROM leaves ORDER BY 1;
 
+-- what is called for is done, where transactions are read-only by default, too
+CALL forget_leaves();
+ALTER DATABASE regress_rk_maintain SET default_transaction_read_only = on;
+\c
+CALL rowkeeper.maintain();
+SELECT * FROM leaves ORDER BY 1;
+SHOW transaction_read_only;
+
 \c contrib_regression
 DROP DATABASE regress_rk_maintain;
 DROP ROLE regress_rk_owner, regress_rk_other;

@@ -273,6 +273,38 @@ SQL
 	$locker->quit;
 }
 
+# ---- an owner's code takes its own time, and not that of others ----
+
+sql($node, <<'SQL');
+SET ROLE slow;
+CREATE FUNCTION slow.nap(int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.1); RETURN true; END $$;
+CREATE DOMAIN slow.key AS int CHECK (slow.nap(VALUE));
+CREATE TABLE slow.many (id slow.key) PARTITION BY RANGE (id);
+CREATE TABLE slow.more (id slow.key) PARTITION BY RANGE (id);
+SELECT rowkeeper.partition('slow.many', 'id', '10', ahead => '5');
+SELECT rowkeeper.partition('slow.more', 'id', '10', ahead => '5');
+RESET ROLE;
+SELECT test.make('patient');
+DELETE FROM rowkeeper._maintain_log;
+UPDATE rowkeeper._partition_tables SET options = jsonb_set(options, '{ahead}', '"100"') WHERE table_schema = 'slow';
+INSERT INTO patient VALUES (45);
+SET rowkeeper.owner_budget = '1s';
+CALL rowkeeper.maintain();
+SQL
+my $of_many = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'slow.many'::regclass";
+my $made = $node->safe_psql('postgres', $of_many);
+cmp_ok($made, '<', 8, 'what is slow takes the time of its owner in this run');
+cmp_ok($made, '>', 1, 'in which some of it is done');
+is_sql($node, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'slow.more'::regclass", '1', 'for all of his tables');
+is_sql($node, "SELECT table_name, split_part(error, ':', 1) FROM rowkeeper.maintain_log WHERE error IS NOT NULL ORDER BY 1",
+	"many|57000\nmore|57000", 'which is recorded');
+is_sql($node, "SELECT to_regclass('patient_p60')", 'patient_p60', 'others are maintained');
+sql($node, "SET rowkeeper.owner_budget = '1s'; CALL rowkeeper.maintain()");
+cmp_ok($node->safe_psql('postgres', $of_many), '>', $made, 'the next run goes on');
+sql($node, "SET rowkeeper.owner_budget = '1s'; SET SESSION AUTHORIZATION slow; CALL rowkeeper.maintain('slow.many')");
+is_sql($node, $of_many, '11', 'he himself may take as long as he likes');
+sql($node, "SELECT rowkeeper.partition_off('slow.many'), rowkeeper.partition_off('slow.more')");
+
 # ---- one broken table among twenty ----
 
 sql($node, <<'SQL');
