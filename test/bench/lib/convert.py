@@ -60,7 +60,7 @@ def convert(server, table):
     """The whole time in seconds, and that of the locks of the swap in milliseconds."""
     began = time.monotonic()
     done = subprocess.run(
-        [server.bin + "/psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", "bench", "-c",
+        [server.bin + "/psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", server.database, "-c",
          "SET client_min_messages = debug1", "-c",
          "CALL rowkeeper.partition_convert('%s', 'created_at', '1 month')" % table],
         env=server.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/")

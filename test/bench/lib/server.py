@@ -1,5 +1,6 @@
 """The throw-away server: made, configured, started, asked and removed here."""
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -43,7 +44,7 @@ class Session:
 
     def __init__(self, server):
         self.process = subprocess.Popen(
-            [server.bin + "/psql", "-XqAt", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-d", "bench"],
+            [server.bin + "/psql", "-XqAt", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-d", server.database],
             env=server.environment(), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, cwd="/")
         self.ask("SET client_min_messages = warning;")
@@ -80,6 +81,7 @@ class Server:
         self.user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         self.folder = tempfile.mkdtemp(prefix="rowkeeper-bench-")
         self.started = False
+        self.database = "bench"
 
     def install(self, checkout):
         """Build rowkeeper and the benchmark's module in a copy, and install both."""
@@ -118,16 +120,27 @@ class Server:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def environment(self):
-        return dict(os.environ, PGHOST=self.folder, PGUSER="postgres", PGDATABASE="bench",
+        return dict(os.environ, PGHOST=self.folder, PGUSER="postgres", PGDATABASE=self.database,
                     PGOPTIONS="", PGAPPNAME="rowkeeper bench")
 
-    def psql(self, script, database="bench"):
+    @contextlib.contextmanager
+    def own_database(self, name):
+        """A database for what other extensions would slow down: the event triggers of a peer see all DDL."""
+        shared, self.database = self.database, name
+        try:
+            self.psql("CREATE DATABASE %s" % name, "postgres")
+            self.psql("SET client_min_messages = warning; CREATE EXTENSION rowkeeper CASCADE")
+            yield
+        finally:
+            self.database = shared
+
+    def psql(self, script, database=None):
         """Run a psql script in one session; returns its rows as lists of text."""
         out = run([self.bin + "/psql", "-XqAt", "-F", "\t", "-v", "ON_ERROR_STOP=1",
-                   "-d", database, "-f", "-"], input=script, env=self.environment())
+                   "-d", database or self.database, "-f", "-"], input=script, env=self.environment())
         return [line.split("\t") for line in out.splitlines()]
 
-    def value(self, sql, database="bench"):
+    def value(self, sql, database=None):
         """The single value a query returns, as text."""
         return self.psql(sql, database)[0][0]
 
