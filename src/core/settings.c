@@ -14,7 +14,7 @@ bool		rk_audit_capture = true;
 bool		rk_own_statement = false;
 int			rk_lock_budget = 40;
 int			rk_lock_patience = 600000;
-int			rk_owner_budget = 60000;
+int			rk_owner_budget = 300000;
 
 static void
 define_settings(void)
@@ -68,7 +68,7 @@ define_settings(void)
 							"How long one run of maintenance works on partitions of one owner, if he did not call it.",
 							"What is left waits for the next run.",
 							&rk_owner_budget,
-							60000, 1, INT_MAX,
+							300000, 1, INT_MAX,
 							PGC_SUSET,
 							GUC_UNIT_MS,
 							NULL, NULL, NULL);
