@@ -122,48 +122,112 @@ compare_partitions(const void *a, const void *b)
 	return x->lower < y->lower ? -1 : x->lower > y->lower ? 1 : 0;
 }
 
-/* Read the partitions that there are now, committed or our own. */
-void
-rk_partition_set_read(RkPartitionSet *set)
+/*
+ * Whether a partition is partitioned by the table's key itself, so that its own
+ * are as the table's.
+ */
+static bool
+divides_key(const RkKey *key, Oid relid)
+{
+	AttrNumber	column;
+
+	return rk_partition_key_problem(relid, &column) == NULL && column > 0 &&
+		strcmp(get_attname(relid, column, false), key->name) == 0;
+}
+
+static void
+add_partition(RkPartitionSet *set, const RkPartition *part, int *room)
+{
+	if (set->count == *room)
+	{
+		*room *= 2;
+		set->parts = repalloc(set->parts, sizeof(RkPartition) * *room);
+	}
+	set->parts[set->count++] = *part;
+}
+
+static void
+read_children(RkPartitionSet *set, Oid parent, int *room)
 {
 	Relation	catalog = table_open(InheritsRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	row;
-	int			room = 64;
-
-	set->parts = palloc(sizeof(RkPartition) * room);
-	set->count = 0;
-	set->default_partition = InvalidOid;
 
 	ScanKeyInit(&key, Anum_pg_inherits_inhparent, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(set->root));
+				ObjectIdGetDatum(parent));
 	scan = systable_beginscan(catalog, InheritsParentIndexId, true, NULL, 1, &key);
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
 	{
 		Form_pg_inherits form = (Form_pg_inherits) GETSTRUCT(row);
 		HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(form->inhrelid));
-		RkPartition part = {.relid = form->inhrelid,.pending = form->inhdetachpending};
+		RkPartition part = {.relid = form->inhrelid,.parent = parent,.pending = form->inhdetachpending};
 		bool		is_default;
 
 		if (!HeapTupleIsValid(tuple))
 			continue;			/* dropped at this moment */
 		if (read_partition(set->key, tuple, &part, &is_default))
 		{
-			if (set->count == room)
-			{
-				room *= 2;
-				set->parts = repalloc(set->parts, sizeof(RkPartition) * room);
-			}
-			set->parts[set->count++] = part;
+			int			before = set->count;
+
+			if (parent == set->root && !part.pending && part.relkind == RELKIND_PARTITIONED_TABLE &&
+				divides_key(set->key, part.relid))
+				read_children(set, part.relid, room);
+			if (set->count == before)
+				add_partition(set, &part, room);
+			else
+				set->histories = lappend(set->histories, memcpy(palloc(sizeof(RkPartition)), &part, sizeof(RkPartition)));
 		}
-		else if (is_default)
+		else if (is_default && parent == set->root)
 			set->default_partition = form->inhrelid;
 		ReleaseSysCache(tuple);
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
+}
+
+/*
+ * Read the partitions that there are now, committed or our own. Those of one
+ * that divides the key itself, as a split leaves it, stand for it, as long as
+ * it has any.
+ */
+void
+rk_partition_set_read(RkPartitionSet *set)
+{
+	int			room = 64;
+
+	set->parts = palloc(sizeof(RkPartition) * room);
+	set->count = 0;
+	set->histories = NIL;
+	set->default_partition = InvalidOid;
+	read_children(set, set->root, &room);
 	qsort(set->parts, set->count, sizeof(RkPartition), compare_partitions);
+}
+
+/* The table that a new partition at a position is to be attached to. */
+Oid
+rk_partition_parent_for(const RkPartitionSet *set, int64 position)
+{
+	ListCell   *lc;
+
+	foreach(lc, set->histories)
+	{
+		const RkPartition *history = lfirst(lc);
+
+		if (history->lower <= position && position < history->upper)
+			return history->relid;
+	}
+	return set->root;
+}
+
+/* The table that a partition is attached to. */
+Oid
+rk_partition_parent_of(const RkPartitionSet *set, Oid partition)
+{
+	for (int i = 0; i < set->count; i++)
+		if (set->parts[i].relid == partition)
+			return set->parts[i].parent;
+	return set->root;
 }
 
 /*
