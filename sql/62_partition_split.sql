@@ -19,6 +19,15 @@ REVOKE ALL ON rowkeeper._partition_splits FROM PUBLIC;
 COMMENT ON TABLE rowkeeper._partition_splits IS
 'Wide partitions that are being divided, and how far that is.';
 
+-- What splits have put between a table and partitions of it. A dump takes it along.
+CREATE TABLE rowkeeper._partition_histories (
+	history regclass PRIMARY KEY
+);
+REVOKE ALL ON rowkeeper._partition_histories FROM PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('rowkeeper._partition_histories', '');
+COMMENT ON TABLE rowkeeper._partition_histories IS
+'Partitions whose own partitions are maintained as the table''s: what splits have made.';
+
 -- What must not change meanwhile. The row version is part of it: what is
 -- altered and altered back is not the same.
 CREATE FUNCTION rowkeeper._partition_split_objects(target oid, partition oid, history oid) RETURNS text[]

@@ -16,6 +16,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_partitioned_table.h"
+#include "catalog/pg_type.h"
 #include "nodes/primnodes.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -123,16 +124,23 @@ compare_partitions(const void *a, const void *b)
 }
 
 /*
- * Whether a partition is partitioned by the table's key itself, so that its own
- * are as the table's.
+ * Whether a partition is what a split has made, so that its own partitions are
+ * as the table's. (Others may be partitioned by the key, too, in another way.)
  */
 static bool
-divides_key(const RkKey *key, Oid relid)
+is_history(const RkKey *key, Oid relid)
 {
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(relid)};
 	AttrNumber	column;
+	bool		isnull;
 
-	return rk_partition_key_problem(relid, &column) == NULL && column > 0 &&
-		strcmp(get_attname(relid, column, false), key->name) == 0;
+	if (rk_partition_key_problem(relid, &column) != NULL ||
+		strcmp(get_attname(relid, column, false), key->name) != 0)
+		return false;
+	(void) rk_fetch(rk_extension_owner(), "SELECT 1 FROM rowkeeper._partition_histories WHERE history = $1",
+					1, types, values, NULL, &isnull);
+	return !isnull;
 }
 
 static void
@@ -171,7 +179,7 @@ read_children(RkPartitionSet *set, Oid parent, int *room)
 			int			before = set->count;
 
 			if (parent == set->root && !part.pending && part.relkind == RELKIND_PARTITIONED_TABLE &&
-				divides_key(set->key, part.relid))
+				is_history(set->key, part.relid))
 				read_children(set, part.relid, room);
 			if (set->count == before)
 				add_partition(set, &part, room);
@@ -187,9 +195,8 @@ read_children(RkPartitionSet *set, Oid parent, int *room)
 }
 
 /*
- * Read the partitions that there are now, committed or our own. Those of one
- * that divides the key itself, as a split leaves it, stand for it, as long as
- * it has any.
+ * Read the partitions that there are now, committed or our own. Those of what a
+ * split has made stand for it, as long as it has any.
  */
 void
 rk_partition_set_read(RkPartitionSet *set)

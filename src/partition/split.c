@@ -159,13 +159,18 @@ note(const RkSplit *split, const char *change)
 }
 
 static void
-forget_split(Oid root)
+run_about(Oid relid, const char *sql)
 {
 	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(root)};
+	Datum		values[1] = {ObjectIdGetDatum(relid)};
 
-	(void) rk_run_args(rk_extension_owner(), "DELETE FROM rowkeeper._partition_splits WHERE relation = $1",
-					   1, types, values, NULL);
+	(void) rk_run_args(rk_extension_owner(), sql, 1, types, values, NULL);
+}
+
+static void
+forget_split(Oid root)
+{
+	run_about(root, "DELETE FROM rowkeeper._partition_splits WHERE relation = $1");
 }
 
 static void
@@ -982,6 +987,7 @@ swap_under_locks(void *arg)
 											rk_relation_name(split->history), swap->lower, swap->upper));
 	rk_convert_run(split->owner, true, psprintf("ALTER TABLE %s DROP CONSTRAINT " CHECK_NAME, rk_relation_name(split->history)));
 	note(split, "swapped = true");
+	run_about(split->history, "INSERT INTO rowkeeper._partition_histories (history) VALUES ($1) ON CONFLICT DO NOTHING");
 	swap->call->swapped = true;
 }
 
@@ -1253,16 +1259,12 @@ rk_partition_split(Oid root)
 static void
 relation_dropped(const RkDrop *drop)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(drop->object)};
-
 	if (!OidIsValid(get_relname_relid("_partition_splits", get_namespace_oid("rowkeeper", false))))
 		return;
 	forget_split(drop->object);
-	(void) rk_run_args(rk_extension_owner(), "UPDATE rowkeeper._partition_splits SET partition = NULL WHERE partition = $1",
-					   1, types, values, NULL);
-	(void) rk_run_args(rk_extension_owner(), "UPDATE rowkeeper._partition_splits SET history = NULL WHERE history = $1",
-					   1, types, values, NULL);
+	run_about(drop->object, "UPDATE rowkeeper._partition_splits SET partition = NULL WHERE partition = $1");
+	run_about(drop->object, "UPDATE rowkeeper._partition_splits SET history = NULL WHERE history = $1");
+	run_about(drop->object, "DELETE FROM rowkeeper._partition_histories WHERE history = $1");
 }
 
 void
