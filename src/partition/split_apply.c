@@ -110,7 +110,8 @@ look(const char *query, Oid relid)
 
 /*
  * The copy of a partition; false: there is none, or what both had when it was
- * begun has changed since.
+ * begun has changed since. (A constraint or index that was added fails nobody
+ * here; that it is there, split.c sees.)
  */
 static bool
 find_history(Oid wide, Oid *history, bool *at_risk)
@@ -122,8 +123,9 @@ find_history(Oid wide, Oid *history, bool *at_risk)
 	SPI_connect();
 	found = look("SELECT s.history::oid, c.relforcerowsecurity AND rowkeeper._partition_split_runs_code(s.history)"
 				 " FROM rowkeeper._partition_splits s JOIN pg_class c ON c.oid = s.history"
-				 " WHERE s.partition = $1 AND s.watched"
-				 " AND s.objects <@ rowkeeper._partition_split_objects(s.relation, s.partition, s.history)", wide);
+				 " CROSS JOIN LATERAL rowkeeper._partition_split_objects(s.relation, s.partition, s.history) o (objects)"
+				 " WHERE s.partition = $1 AND s.watched AND s.objects <@ o.objects"
+				 " AND ARRAY(SELECT x FROM unnest(o.objects) x WHERE x LIKE 'column %') <@ s.objects", wide);
 	if (found)
 	{
 		bool		isnull;
