@@ -19,15 +19,6 @@ REVOKE ALL ON rowkeeper._partition_splits FROM PUBLIC;
 COMMENT ON TABLE rowkeeper._partition_splits IS
 'Wide partitions that are being divided, and how far that is.';
 
--- What splits have put between a table and partitions of it. A dump takes it along.
-CREATE TABLE rowkeeper._partition_histories (
-	history regclass PRIMARY KEY
-);
-REVOKE ALL ON rowkeeper._partition_histories FROM PUBLIC;
-SELECT pg_catalog.pg_extension_config_dump('rowkeeper._partition_histories', '');
-COMMENT ON TABLE rowkeeper._partition_histories IS
-'Partitions whose own partitions are maintained as the table''s: what splits have made.';
-
 -- What must not change meanwhile. The row version is part of it: what is
 -- altered and altered back is not the same.
 CREATE FUNCTION rowkeeper._partition_split_objects(target oid, partition oid, history oid) RETURNS text[]
@@ -85,8 +76,11 @@ BEGIN ATOMIC
 	), schemas AS (
 		SELECT r.relnamespace AS oid FROM pg_catalog.pg_class r WHERE r.oid = $1
 		UNION
-		SELECT n.oid FROM rowkeeper._partition_tables m JOIN pg_catalog.pg_namespace n ON n.nspname = m.options ->> 'partition_schema'
-		WHERE m.relation = $1
+		SELECT n.oid
+		FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace s ON s.oid = r.relnamespace
+			JOIN rowkeeper._partition_tables m ON m.table_schema = s.nspname AND m.table_name = r.relname
+			JOIN pg_catalog.pg_namespace n ON n.nspname = m.options ->> 'partition_schema'
+		WHERE r.oid = $1
 	)
 	SELECT 1 AS rank, 'it is no plain table'::text AS problem FROM t WHERE t.relkind <> 'r'
 	UNION ALL

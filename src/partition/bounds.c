@@ -16,7 +16,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_partitioned_table.h"
-#include "catalog/pg_type.h"
 #include "nodes/primnodes.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -124,23 +123,20 @@ compare_partitions(const void *a, const void *b)
 }
 
 /*
- * Whether a partition is what a split has made, so that its own partitions are
- * as the table's. (Others may be partitioned by the key, too, in another way.)
+ * Whether a partition is what a split has made: of several periods, and
+ * partitioned by the key itself, so that its own partitions are as the table's.
+ * (One of a single period may be partitioned by the key, too: that is the
+ * affair of who did so.) As long as the period is not known, none is.
  */
 static bool
-is_history(const RkKey *key, Oid relid)
+is_history(const RkPartitionSet *set, const RkPartition *part)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(relid)};
 	AttrNumber	column;
-	bool		isnull;
 
-	if (rk_partition_key_problem(relid, &column) != NULL ||
-		strcmp(get_attname(relid, column, false), key->name) != 0)
+	if (set->grid.step.count == 0 || rk_partition_key_problem(part->relid, &column) != NULL ||
+		strcmp(get_attname(part->relid, column, false), set->key->name) != 0)
 		return false;
-	(void) rk_fetch(rk_extension_owner(), "SELECT 1 FROM rowkeeper._partition_histories WHERE history = $1",
-					1, types, values, NULL, &isnull);
-	return !isnull;
+	return part->lower == RK_NO_START || rk_grid_next(&set->grid, part->lower) < part->upper;
 }
 
 static void
@@ -179,7 +175,7 @@ read_children(RkPartitionSet *set, Oid parent, int *room)
 			int			before = set->count;
 
 			if (parent == set->root && !part.pending && part.relkind == RELKIND_PARTITIONED_TABLE &&
-				is_history(set->key, part.relid))
+				is_history(set, &part))
 				read_children(set, part.relid, room);
 			if (set->count == before)
 				add_partition(set, &part, room);

@@ -553,6 +553,7 @@ create_history(void *arg)
 	split->history = get_relname_relid(name, get_namespace_oid(schema, false));
 	add_foreign_keys(split);
 	rk_partition_dress(split->root, split->history, split->owner);
+	rk_tell_partition_built(split->root, split->history);
 	write_split(split);
 }
 
@@ -987,7 +988,6 @@ swap_under_locks(void *arg)
 											rk_relation_name(split->history), swap->lower, swap->upper));
 	rk_convert_run(split->owner, true, psprintf("ALTER TABLE %s DROP CONSTRAINT " CHECK_NAME, rk_relation_name(split->history)));
 	note(split, "swapped = true");
-	run_about(split->history, "INSERT INTO rowkeeper._partition_histories (history) VALUES ($1) ON CONFLICT DO NOTHING");
 	swap->call->swapped = true;
 }
 
@@ -1264,7 +1264,6 @@ relation_dropped(const RkDrop *drop)
 	forget_split(drop->object);
 	run_about(drop->object, "UPDATE rowkeeper._partition_splits SET partition = NULL WHERE partition = $1");
 	run_about(drop->object, "UPDATE rowkeeper._partition_splits SET history = NULL WHERE history = $1");
-	run_about(drop->object, "DELETE FROM rowkeeper._partition_histories WHERE history = $1");
 }
 
 void
