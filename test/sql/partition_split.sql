@@ -184,6 +184,86 @@ SELECT rowkeeper.partition_off('emptied');
 SELECT to_regclass('emptied_hist'), (SELECT count(*) FROM pg_trigger WHERE tgrelid IN (SELECT relid FROM pg_partition_tree('emptied'))) AS triggers;
 DROP TRIGGER stop ON rowkeeper._progress;
 
+-- audit, stamps, soft delete and tenants go on, and know nothing of the copy
+SELECT rowkeeper.tenant_role('partition_split_writer', 'set') \g /dev/null
+SET ROLE partition_split_owner;
+CREATE TABLE orders (id int PRIMARY KEY, v text, tenant_id bigint NOT NULL DEFAULT 1);
+CREATE TABLE flagged (id int PRIMARY KEY, v text);
+CREATE TABLE trashed (id int PRIMARY KEY, v text);
+GRANT SELECT, INSERT, UPDATE, DELETE ON orders TO partition_split_writer;
+SELECT rowkeeper.audit('orders') \g /dev/null
+SELECT rowkeeper.stamp('orders', version => 'version') \g /dev/null
+SELECT rowkeeper.tenant('orders') \g /dev/null
+SELECT rowkeeper.soft_delete('flagged') \g /dev/null
+SELECT rowkeeper.audit('flagged') \g /dev/null
+SELECT rowkeeper.soft_delete('trashed', mode => 'trash') \g /dev/null
+RESET ROLE;
+INSERT INTO orders (id, v, tenant_id) SELECT n, 'v', n % 3 FROM generate_series(1, 45) n;
+INSERT INTO flagged SELECT n FROM generate_series(1, 45) n;
+INSERT INTO trashed SELECT n FROM generate_series(1, 45) n;
+CREATE FUNCTION counts() RETURNS TABLE (name text, rows bigint, copied bigint, different bigint) LANGUAGE plpgsql AS $$
+BEGIN
+	FOREACH name IN ARRAY '{orders,flagged,trashed}'::text[] LOOP
+		EXECUTE format('SELECT count(*) FROM %I', name) INTO rows;
+		EXECUTE format('SELECT count(*) FROM %I', name || '_hist') INTO copied;
+		EXECUTE format('SELECT count(*) FROM (TABLE %I EXCEPT TABLE %I) x', name, name || '_hist') INTO different;
+		RETURN NEXT;
+	END LOOP;
+END $$;
+SET ROLE partition_split_owner;
+CALL rowkeeper.partition_convert('orders', 'id', '10');
+CALL rowkeeper.partition_convert('flagged', 'id', '10');
+CALL rowkeeper.partition_convert('trashed', 'id', '10');
+RESET ROLE;
+CREATE TRIGGER stop BEFORE UPDATE ON rowkeeper._progress FOR EACH ROW EXECUTE FUNCTION stop();
+SELECT coalesce(max(id), 0) AS seen FROM rowkeeper.audit_log \gset
+SET ROLE partition_split_owner;
+CALL rowkeeper.partition_convert('orders', split => true);
+CALL rowkeeper.partition_convert('flagged', split => true);
+CALL rowkeeper.partition_convert('trashed', split => true);
+SET ROLE partition_split_writer;
+BEGIN;
+SELECT rowkeeper.tenant_set('2') \g /dev/null
+SELECT count(*) FROM orders;
+UPDATE orders SET v = 'mine', id = id + 10 WHERE id = 44;
+DELETE FROM orders WHERE id < 10;
+INSERT INTO orders (id, v, tenant_id) VALUES (2, 'new', 2);
+COMMIT;
+RESET ROLE;
+DELETE FROM active_flagged WHERE id = 2;
+DELETE FROM flagged WHERE id = 3;
+DELETE FROM trashed WHERE id = 2;
+SELECT record_id, conflict FROM rowkeeper.soft_delete_restore('flagged', 2);
+DELETE FROM trashed WHERE id = 3;
+SELECT record_id, conflict FROM rowkeeper.soft_delete_restore('trashed', 2);
+SELECT * FROM counts();
+SELECT id, v, version FROM orders_hist WHERE v <> 'v' ORDER BY id;
+DROP TRIGGER stop ON rowkeeper._progress;
+SET ROLE partition_split_owner;
+CALL rowkeeper.partition_convert('orders');
+CALL rowkeeper.partition_convert('flagged');
+CALL rowkeeper.partition_convert('trashed');
+RESET ROLE;
+SELECT table_name, action, record_id FROM rowkeeper.audit_log WHERE id > :seen AND record_id IS NOT NULL ORDER BY id;
+SELECT table_name, action, count(*) FROM rowkeeper.audit_log WHERE id > :seen AND record_id IS NULL GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT * FROM counts();
+SELECT feature, check_name, level, object, detail FROM rowkeeper.doctor('partition_split') WHERE level <> 'info';
+SET ROLE partition_split_writer;
+BEGIN;
+SELECT rowkeeper.tenant_set('2') \g /dev/null
+SELECT count(*) FROM orders;
+UPDATE orders SET v = 'after' WHERE id = 2;
+ROLLBACK;
+RESET ROLE;
+UPDATE orders SET v = 'after' WHERE id = 2;
+SELECT v, version, tableoid::regclass FROM orders WHERE id = 2;
+SELECT action, new_data ->> 'v' AS v FROM rowkeeper.audit_log WHERE table_name = 'orders' ORDER BY id DESC LIMIT 1;
+DELETE FROM active_flagged WHERE id = 4;
+DELETE FROM trashed WHERE id = 4;
+SELECT id, deleted_at IS NOT NULL AS deleted FROM flagged WHERE id < 5 ORDER BY 1;
+SELECT id, _deleted_at IS NOT NULL AS deleted FROM trashed_with_deleted WHERE id < 5 ORDER BY 1;
+SELECT record_id, conflict FROM rowkeeper.soft_delete_restore('trashed', 4);
+
 -- what is refused
 CREATE TABLE t (id int PRIMARY KEY, v text);
 INSERT INTO t SELECT generate_series(1, 45);
