@@ -1,8 +1,7 @@
--- partition_split: a wide partition is divided while it is in use
+-- A wide partition is divided while it is in use
 \set VERBOSITY terse
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS rowkeeper CASCADE;
-DROP SCHEMA IF EXISTS partition_split CASCADE;
 CREATE SCHEMA partition_split;
 SET search_path = partition_split;
 SET timezone = 'UTC';
@@ -307,5 +306,7 @@ CALL rowkeeper.partition_convert('many', 'id', '10', split => true);
 SELECT name, under FROM tree WHERE name ~ '^t_' ORDER BY name COLLATE "C";
 SELECT count(*) FROM rowkeeper._partition_splits;
 
+SELECT rowkeeper.tenant_role('partition_split_writer', 'none') \g /dev/null
 DROP SCHEMA partition_split CASCADE;
+DROP OWNED BY partition_split_owner, partition_split_writer;
 DROP ROLE partition_split_owner, partition_split_writer;

@@ -315,9 +315,10 @@ make_converted('altered');
 
 make_converted('old');
 {
-	my $reader = session($node);
+	my @readers = map { session($node) } 1 .. 2;
 
-	$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+	$readers[0]->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+	$readers[1]->query_safe('BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1');
 	my $rows = sql($node, 'SELECT count(*), sum(n) FROM old');
 	my $call = $node->background_psql('postgres');
 
@@ -325,12 +326,24 @@ make_converted('old');
 	$node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM rowkeeper.progress WHERE step = 4)") or die;
 	sleep 1;
 	is_sql($node, "SELECT relispartition FROM pg_class WHERE relname = 'old_hist'", 'f', 'the swap waits for old snapshots');
-	like($reader->query_safe('SELECT count(*), sum(n) FROM old'), qr/^\Q$rows\E$/m, '... which see all rows');
-	$reader->query_safe('COMMIT');
+	foreach my $number (0, 1)
+	{
+		my $id = 100 + $number * 10;
+
+		like($readers[$number]->query_safe('SELECT count(*), sum(n) FROM old'), qr/^\Q$rows\E$/m, '... which see all rows');
+		# they do not see the copies of these rows
+		$readers[$number]->query_safe("UPDATE old SET n = 7 WHERE id = $id; DELETE FROM old WHERE id = $id + 1;
+			UPDATE old SET created_at = created_at - interval '8 days' WHERE id = $id + 2;
+			DELETE FROM old WHERE id = $id + 3; INSERT INTO old SELECT $id + 3, now() - interval '1 hour', 8;
+			INSERT INTO old (n, v) VALUES (1, 'own'); UPDATE old SET v = 'mine' WHERE v = 'own'");
+		$readers[$number]->query_safe('COMMIT');
+		is_sql($node, "SELECT count(*), (SELECT count(*) FROM old_hist), (SELECT count(*) FROM (TABLE old EXCEPT TABLE old_hist) x) FROM old",
+			'3000|3000|0', '... and what they write, is written to the copy, too');
+	}
 	$call->query_until(qr/^ended$/m, '');
 	$call->quit;
-	$reader->quit;
-	is_sql($node, "SELECT count(*), sum(n), test.leftovers() FROM old", "$rows|", '... and goes on');
+	$_->quit foreach @readers;
+	is_sql($node, "SELECT count(*), sum(n), test.leftovers() FROM old", '3000|3026|', '... and it goes on');
 }
 
 # ---- given up ----
