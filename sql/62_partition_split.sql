@@ -173,7 +173,7 @@ WHERE
 			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
 	AND (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))
 UNION ALL
-SELECT 'split', 'warning', n.nspname, x.name, 'its triggers are left of a split that is not known here, and do nothing',
+SELECT 'split', 'warning', n.nspname, x.name, 'it was dumped while it was split: its triggers do nothing here, and nobody uses the copy, a table <table>_hist',
 	pg_catalog.format('DROP TRIGGER %I ON %s', g.tgname, x.name)
 FROM pg_catalog.pg_trigger g
 	JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid

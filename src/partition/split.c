@@ -772,6 +772,8 @@ copy_batch(Call *call)
 	{
 		rk_progress_update(3, call->done);
 		call->altered = !is_unaltered(split);
+		if (!call->altered)
+			check_split(split->root, split->wide);
 	}
 	call->more = false;
 	if (call->altered || split->scanned)

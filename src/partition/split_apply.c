@@ -61,18 +61,24 @@ static HTAB *mirrors = NULL;
 
 /* ---- what a session knows ---- */
 
+static Oid	changed;				/* a relation; InvalidOid: any */
+
 static void
 invalidate(void *entry)
 {
-	((Mirror *) entry)->valid = false;
+	Mirror	   *mirror = entry;
+
+	if (!OidIsValid(changed) || mirror->wide == changed || mirror->history == changed)
+		mirror->valid = false;
 }
 
-/* The partition, its copy or a part of that: there are few. */
 static void
 relation_changed(Datum arg, Oid relid)
 {
-	if (mirrors != NULL)
-		rk_cache_visit(mirrors, InvalidOid, invalidate);
+	if (mirrors == NULL)
+		return;
+	changed = relid;
+	rk_cache_visit(mirrors, InvalidOid, invalidate);
 }
 
 void

@@ -148,8 +148,9 @@ set_local(const char *setting, const char *value)
 }
 
 /*
- * Run as the owner, past row security and with the session's settings, as the
- * functions of a CHECK expect them. What others wait for is not deferred.
+ * Run a query. (Around it: as the owner, past row security and with the
+ * session's settings, as the functions of a CHECK expect them; what others wait
+ * for is not deferred.)
  */
 static int
 run(const RkSplit *split, const char *sql, int nargs, Datum *values)
@@ -184,6 +185,10 @@ rk_split_copy(const RkSplit *split, List *position, int limit, List **last)
 		values[i] = CStringGetTextDatum(list_nth(position, i));
 	set_local("deadlock_timeout", DEADLOCK_MS);
 	set_local("lock_timeout", LOCK_MS);
+	/* another session is to read the key as it was written */
+	set_local("DateStyle", "ISO, YMD");
+	set_local("IntervalStyle", "postgres");
+	set_local("extra_float_digits", "1");
 	set_local("synchronous_commit", "off");
 	rk_constraints_immediate();
 	rk_identity_assume_owner(&saved, split->owner);
