@@ -1091,9 +1091,23 @@ finish_split(Call *call)
 }
 
 static void
+analyze_table(void *arg)
+{
+	Oid			root = *(Oid *) arg;
+
+	rk_convert_run(rk_relation_owner(root), false, psprintf("ANALYZE %s", rk_relation_name(root)));
+}
+
+/* All is done by now: code of the owner's that fails here fails nothing else. */
+static void
 analyze(Call *call)
 {
-	rk_convert_run(rk_relation_owner(call->root), false, psprintf("ANALYZE %s", rk_relation_name(call->root)));
+	ErrorData  *error = rk_attempt(analyze_table, &call->root);
+
+	if (error != NULL)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("could not analyze %s: %s", rk_relation_name(call->root), error->message)));
 	rk_progress_end();
 }
 
