@@ -147,7 +147,8 @@ typedef struct RkPartitionSet
 	RkGrid		grid;
 	RkPartition *parts;			/* by lower bound; without the default one */
 	int			count;
-	List	   *histories;		/* RkPartition *: what a split has put above some */
+	List	   *histories;		/* RkPartition *: what a split has put above
+								 * some */
 	Oid			default_partition;	/* or InvalidOid */
 	bool		look_at_rows;	/* pages are not enough: inserts that were
 								 * rolled back leave some */
@@ -334,7 +335,8 @@ typedef struct RkSplit
 	bool		watched;		/* it has the triggers */
 	List	   *position;		/* the last key that was copied, as texts */
 	bool		scanned;		/* all were looked at once */
-	int64		copied_at;		/* a full transaction id after the last copy; 0: they are not */
+	int64		copied_at;		/* a full transaction id after the last copy;
+								 * 0: they are not */
 	bool		swapped;
 } RkSplit;
 

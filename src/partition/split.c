@@ -486,6 +486,14 @@ load_set(Oid root)
 	return rk_partition_set_load(root, options);
 }
 
+static void
+add_lock(RkLockRequest *locks, int *count, Oid relid, LOCKMODE mode)
+{
+	locks[*count].relid = relid;
+	locks[*count].mode = mode;
+	(*count)++;
+}
+
 /* The tables of its foreign keys, for a partition that is to have them. */
 static RkLockRequest *
 partner_locks(Oid root, LOCKMODE mode, int room, int *count)
@@ -497,7 +505,7 @@ partner_locks(Oid root, LOCKMODE mode, int room, int *count)
 	*count = 0;
 	foreach(lc, partners)
 		if (lfirst_oid(lc) != root)
-			locks[(*count)++] = (RkLockRequest) {lfirst_oid(lc), mode};
+		add_lock(locks, count, lfirst_oid(lc), mode);
 	return locks;
 }
 
@@ -619,7 +627,8 @@ begin_split(Call *call)
 	split->wide = wide->relid;
 	if (!call->insist)
 		say_what_it_takes(split);
-	beginning = (Beginning) {set, split};
+	beginning.set = set;
+	beginning.split = split;
 	(void) rk_partition_try(partner_locks(call->root, ShareRowExclusiveLock, 0, &count),
 							create_history, &beginning, call->insist, &call->failure);
 }
@@ -951,7 +960,6 @@ compare(Call *call)
 typedef struct Swap
 {
 	Call	   *call;
-	const RkPartitionSet *set;
 	const RkSplit *split;
 	char	   *lower;
 	char	   *upper;
@@ -1003,12 +1011,12 @@ swap_locks(const RkSplit *split)
 	int			number = 0;
 	ListCell   *lc;
 
-	locks[number++] = (RkLockRequest) {split->root, AccessExclusiveLock};
-	locks[number++] = (RkLockRequest) {split->wide, AccessExclusiveLock};
+	add_lock(locks, &number, split->root, AccessExclusiveLock);
+	add_lock(locks, &number, split->wide, AccessExclusiveLock);
 	for (int i = 0; i < count; i++)
 		locks[number++] = partners[i];
 	foreach(lc, tree)
-		locks[number++] = (RkLockRequest) {lfirst_oid(lc), AccessExclusiveLock};
+		add_lock(locks, &number, lfirst_oid(lc), AccessExclusiveLock);
 	return locks;
 }
 
@@ -1018,7 +1026,7 @@ swap(Call *call)
 	RkSplit    *split = useful_split(call);
 	RkPartitionSet *set;
 	const RkPartition *wide;
-	Swap		swap;
+	Swap		swap = {.call = call,.split = split};
 
 	if (split == NULL)
 		return;
@@ -1027,7 +1035,8 @@ swap(Call *call)
 	check_split(split->root, split->wide);
 	set = load_set(call->root);
 	wide = find_part(set, split->wide);
-	swap = (Swap) {call, set, split, rk_partition_lower_text(set, wide), rk_partition_upper_text(set, wide)};
+	swap.lower = rk_partition_lower_text(set, wide);
+	swap.upper = rk_partition_upper_text(set, wide);
 	rk_partition_dress_prepare(split->root);
 	(void) rk_partition_try(swap_locks(split), swap_under_locks, &swap, call->insist, &call->failure);
 }
@@ -1072,7 +1081,7 @@ drop_old(Call *call)
 		return;
 	}
 	locks = partner_locks(split->wide, AccessExclusiveLock, 1, &count);
-	locks[count] = (RkLockRequest) {split->wide, AccessExclusiveLock};
+	add_lock(locks, &count, split->wide, AccessExclusiveLock);
 	(void) rk_partition_try(locks, drop_wide, split, call->insist, &call->failure);
 }
 
@@ -1135,9 +1144,9 @@ undo_split(Call *call)
 	ListCell   *lc;
 
 	if (OidIsValid(split->wide))
-		locks[count++] = (RkLockRequest) {split->wide, AccessExclusiveLock};
+		add_lock(locks, &count, split->wide, AccessExclusiveLock);
 	foreach(lc, tree)
-		locks[count++] = (RkLockRequest) {lfirst_oid(lc), AccessExclusiveLock};
+		add_lock(locks, &count, lfirst_oid(lc), AccessExclusiveLock);
 	(void) rk_partition_try(locks, undo, split, call->insist, &call->failure);
 }
 
