@@ -29,6 +29,7 @@
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
 
+#define ARG_SPLIT 11
 #define STEPS 7
 #define LONGEST_SWAP_MS 2000	/* to parse a view anew can run its owner's
 								 * code */
@@ -473,7 +474,7 @@ convert(Call *call)
  * rowkeeper.partition_convert(target regclass, by name, every text, ...)
  *
  * Makes a plain table a partitioned one while it is in use; options as of
- * partition(). Begun before: goes on, as it was told then. Partitioned
+ * partition(); split: and its first partition several (split.c). Begun before: goes on, as it was told then. Partitioned
  * already: a NOTICE. Locks: ACCESS EXCLUSIVE twice, for some milliseconds,
  * within rowkeeper.lock_budget and for as long as rowkeeper.lock_patience, on
  * the table and at the swap also on its views, sequences and the tables of its
@@ -488,6 +489,7 @@ rowkeeper_partition_convert(PG_FUNCTION_ARGS)
 {
 	Call		call = {.fcinfo = fcinfo,.caller = GetUserId()};
 	Oid			locked;
+	bool		split;
 
 	call.relid = locked = rk_target_argument(fcinfo);
 	rk_check_non_atomic(fcinfo, "partition_convert()");
@@ -495,13 +497,16 @@ rowkeeper_partition_convert(PG_FUNCTION_ARGS)
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	call.context = AllocSetContextCreate(CurrentMemoryContext, "rowkeeper conversion", ALLOCSET_DEFAULT_SIZES);
 	rk_convert_lock(locked);
+	split = (!PG_ARGISNULL(ARG_SPLIT) && PG_GETARG_BOOL(ARG_SPLIT)) || rk_partition_is_splitting(call.relid);
 	if (rk_partition_is_plain(call.relid) || rk_convert_read(call.relid) != NULL)
 		convert(&call);
-	else
+	else if (!split)
 		ereport(NOTICE,
 				(errmsg("%s is partitioned already", rk_relation_name(call.relid)),
 				 errhint("SELECT rowkeeper.partition(%s) changes how its partitions are maintained.",
 						 quote_literal_cstr(rk_relation_name(call.relid)))));
+	if (split)
+		rk_partition_split(call.relid);
 	rk_convert_unlock(locked);
 	if (call.relid != locked)
 		rk_convert_unlock(call.relid);

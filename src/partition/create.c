@@ -219,7 +219,7 @@ char *
 rk_partition_attach_sql(const RkPartitionSet *set, const RkWanted *wanted)
 {
 	return psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
-					rk_relation_name(set->root),
+					rk_relation_name(rk_partition_parent_for(set, wanted->lower)),
 					quote_qualified_identifier(schema_of_new(set), wanted->name),
 					wanted->lower_text, wanted->upper_text);
 }

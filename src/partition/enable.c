@@ -423,7 +423,7 @@ warn_of_pending(Oid root)
 static bool
 disable_partitions(FunctionCallInfo fcinfo, Oid root)
 {
-	if (rk_partition_convert_give_up(fcinfo, root))
+	if (rk_partition_convert_give_up(fcinfo, root) || rk_partition_split_give_up(fcinfo, root))
 		return true;
 	if (!rk_partition_options_forget(root))
 		return false;
@@ -545,5 +545,6 @@ rk_partition_init(void)
 	rk_partition_enable_init();
 	rk_partition_upkeep_init();
 	rk_partition_convert_init();
+	rk_partition_split_init();
 	rk_partition_own_init();
 }

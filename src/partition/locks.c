@@ -241,7 +241,7 @@ rk_partition_removal_locks(const RkPartitionSet *set, Oid partition, bool detach
 	ListCell   *lc;
 
 	if (detach)
-		add_lock(locks, &count, set->root, AccessExclusiveLock);
+		add_lock(locks, &count, rk_partition_parent_of(set, partition), AccessExclusiveLock);
 	if (detach && OidIsValid(set->default_partition))
 		add_lock(locks, &count, set->default_partition, AccessExclusiveLock);
 	if (detach || drop)

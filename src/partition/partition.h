@@ -132,6 +132,7 @@ extern void rk_partition_registry_refresh(void);
 typedef struct RkPartition
 {
 	Oid			relid;
+	Oid			parent;			/* the table, or what a split has put under it */
 	char		relkind;
 	bool		pending;		/* its detach is */
 	int64		lower;
@@ -148,6 +149,8 @@ typedef struct RkPartitionSet
 	RkGrid		grid;
 	RkPartition *parts;			/* by lower bound; without the default one */
 	int			count;
+	List	   *histories;		/* RkPartition *: what a split has put above
+								 * some */
 	Oid			default_partition;	/* or InvalidOid */
 	bool		look_at_rows;	/* pages are not enough: inserts that were
 								 * rolled back leave some */
@@ -158,6 +161,8 @@ extern RkPartitionSet *rk_partition_set_load(Oid root, RkPartitionOptions *optio
 extern void rk_partition_set_read(RkPartitionSet *set);
 extern char *rk_partition_lower_text(const RkPartitionSet *set, const RkPartition *part);
 extern char *rk_partition_upper_text(const RkPartitionSet *set, const RkPartition *part);
+extern Oid	rk_partition_parent_for(const RkPartitionSet *set, int64 position);
+extern Oid	rk_partition_parent_of(const RkPartitionSet *set, Oid partition);
 extern int	rk_partition_covering(const RkPartitionSet *set, int64 position);
 
 /* shown.c: what the partitions of a table show of how they are made */
@@ -327,5 +332,37 @@ extern void rk_convert_run(Oid role, bool quiet, const char *sql);
 extern RkLockRequest *rk_convert_locks(const RkConversion *conversion);
 extern void rk_convert_warm_up(const RkConversion *conversion);
 extern Oid	rk_convert_swap(FunctionCallInfo fcinfo, const RkConversion *conversion);
+
+/* split.c: a wide partition is divided while it is in use */
+typedef struct RkSplit
+{
+	Oid			root;
+	Oid			owner;
+	Oid			wide;			/* the partition; InvalidOid: dropped */
+	Oid			history;		/* what takes its place; InvalidOid: dropped */
+	int64		first;			/* where the period of its oldest row begins */
+	bool		watched;		/* it has the triggers */
+	List	   *position;		/* the last key that was copied, as texts */
+	bool		scanned;		/* all were looked at once */
+	int64		copied_at;		/* a full transaction id after the last copy;
+								 * 0: they are not */
+	bool		swapped;
+} RkSplit;
+
+extern bool rk_partition_is_splitting(Oid root);
+extern void rk_partition_split(Oid root);
+extern bool rk_partition_split_give_up(FunctionCallInfo fcinfo, Oid root);
+extern void rk_partition_split_init(void);
+
+/* split_copy.c: the rows there are */
+extern char *rk_split_key_columns(const RkRowKey *key, const char *prefix);
+extern bool rk_split_can_follow(const RkRowKey *key);
+extern int	rk_split_copy(const RkSplit *split, List *position, int limit, List **last);
+extern void rk_split_copy_rest(const RkSplit *split, int limit);
+extern bool rk_split_is_copied(const RkSplit *split);
+extern bool rk_split_is_same(const RkSplit *split);
+
+/* split_apply.c: what is written meanwhile */
+extern void rk_split_apply_init(void);
 
 #endif							/* RK_PARTITION_H */

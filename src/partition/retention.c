@@ -124,7 +124,7 @@ typedef struct Removal
 static char *
 detach_sql(const RkPartitionSet *set, Oid partition, const char *how)
 {
-	return psprintf("ALTER TABLE %s DETACH PARTITION %s%s", rk_relation_name(set->root),
+	return psprintf("ALTER TABLE %s DETACH PARTITION %s%s", rk_relation_name(rk_partition_parent_of(set, partition)),
 					rk_relation_name(partition), how);
 }
 
@@ -245,7 +245,7 @@ finalize(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run, Oid partit
 {
 	Removal		removal = {.set = set,.partition = partition};
 	RkLockRequest locks[] = {
-		{set->root, ShareUpdateExclusiveLock},
+		{rk_partition_parent_of(set, partition), ShareUpdateExclusiveLock},
 		{partition, AccessExclusiveLock},
 		{InvalidOid, NoLock}
 	};
