@@ -7,6 +7,7 @@ CREATE TABLE rowkeeper._partition_splits (
 	partition regclass, -- NULL: dropped
 	history regclass, -- what takes its place
 	first bigint NOT NULL, -- where the period of its oldest row begins, on the key's scale
+	search_path text NOT NULL, -- of the owner's code, where it is run for whoever writes
 	objects text[], -- what table, partition and copy had then, by version
 	watched boolean NOT NULL DEFAULT false, -- it has the triggers
 	position text[], -- the last key that was copied
@@ -53,7 +54,7 @@ CREATE FUNCTION rowkeeper._partition_split_runs_code(history oid) RETURNS boolea
 LANGUAGE sql STABLE PARALLEL UNSAFE
 RETURN EXISTS (SELECT FROM pg_catalog.pg_depend d
 		WHERE d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass,
-				'pg_catalog.pg_opclass'::pg_catalog.regclass)
+				'pg_catalog.pg_opclass'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass) -- a cast to a domain
 			AND (d.classid, d.objid) IN (
 				SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass::oid, k.oid FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1
 				UNION ALL
@@ -67,7 +68,7 @@ COMMENT ON FUNCTION rowkeeper._partition_split_runs_code(oid) IS
 'Whether users'' code may run when a row is written to a table without triggers.';
 
 -- Why a partition cannot be divided; no row: it can.
-CREATE FUNCTION rowkeeper._partition_split_problems(target oid, partition oid) RETURNS TABLE (rank integer, problem text)
+CREATE FUNCTION rowkeeper._partition_split_problems(target oid, partition oid) RETURNS TABLE (rank integer, problem text, hint text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 BEGIN ATOMIC
 	WITH t AS (
@@ -77,73 +78,84 @@ BEGIN ATOMIC
 		SELECT r.relnamespace AS oid FROM pg_catalog.pg_class r WHERE r.oid = $1
 		UNION
 		SELECT n.oid
-		FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace s ON s.oid = r.relnamespace
-			JOIN rowkeeper._partition_tables m ON m.table_schema = s.nspname AND m.table_name = r.relname
-			JOIN pg_catalog.pg_namespace n ON n.nspname = m.options ->> 'partition_schema'
-		WHERE r.oid = $1
-	)
-	SELECT 1 AS rank, 'it is no plain table'::text AS problem FROM t WHERE t.relkind <> 'r'
+		FROM rowkeeper._partition_registry m JOIN pg_catalog.pg_namespace n ON n.nspname = m.options ->> 'partition_schema'
+		WHERE m.root = $1
+	), problems (rank, problem, hint) AS (
+	SELECT 1, 'it is no plain table'::text, NULL::text FROM t WHERE t.relkind <> 'r'
 	UNION ALL
-	SELECT 2, 'it does not belong to the table''s owner' FROM t WHERE t.relowner <> t.root_owner
+	SELECT 2, 'it does not belong to the table''s owner', 'ALTER TABLE it OWNER TO that owner.' FROM t WHERE t.relowner <> t.root_owner
 	UNION ALL
-	SELECT 3, 'the table has a default partition'
+	SELECT 3, 'the table has a default partition', 'Detach that before, and attach it after.'
 	FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = $1 AND p.partdefid <> 0
 	UNION ALL
-	SELECT 4, pg_catalog.format('its owner may not %s it', x.privilege)
+	SELECT 4, pg_catalog.format('its owner may not %s it', x.privilege), 'GRANT it to the owner.'
 	FROM t, pg_catalog.unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE}'::text[]) x (privilege)
 	WHERE NOT pg_catalog.has_table_privilege(t.relowner, $2, x.privilege) OR NOT pg_catalog.has_table_privilege(t.relowner, $1, x.privilege)
 	UNION ALL
-	SELECT 5, 'the primary key is deferrable'
+	SELECT 5, 'the primary key is deferrable', NULL
 	FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND k.contype = 'p' AND k.condeferrable
 	UNION ALL
-	SELECT 6, pg_catalog.format('foreign key %I of %s references it', k.conname, k.conrelid::pg_catalog.regclass)
+	SELECT 6, pg_catalog.format('foreign key %I of %s references it', k.conname, k.conrelid::pg_catalog.regclass), 'Drop it before, and add it after: NOT VALID, then VALIDATE CONSTRAINT.'
 	FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.confrelid IN ($1, $2) AND k.conparentid = 0
 	UNION ALL
-	SELECT 7, pg_catalog.format('foreign key %I is of this partition alone', k.conname)
+	SELECT 7, pg_catalog.format('foreign key %I is of this partition alone', k.conname), 'Drop it, or add it to the table.'
 	FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conrelid = $2 AND k.conparentid = 0
 	UNION ALL
 	-- its copy would be published, row by row
-	SELECT 8, pg_catalog.format('publication %I is FOR ALL TABLES', p.pubname)
+	SELECT 8, pg_catalog.format('publication %I is FOR ALL TABLES', p.pubname), NULL
 	FROM pg_catalog.pg_publication p WHERE p.puballtables
 	UNION ALL
-	SELECT 8, pg_catalog.format('publication %I is FOR TABLES IN SCHEMA %I', p.pubname, n.nspname)
+	SELECT 8, pg_catalog.format('publication %I is FOR TABLES IN SCHEMA %I', p.pubname, n.nspname), NULL
 	FROM pg_catalog.pg_publication_namespace s
 		JOIN pg_catalog.pg_publication p ON p.oid = s.pnpubid
 		JOIN pg_catalog.pg_namespace n ON n.oid = s.pnnspid
 	WHERE s.pnnspid IN (SELECT c.oid FROM schemas c)
 	UNION ALL
-	SELECT 8, pg_catalog.format('publication %I has it without publish_via_partition_root', p.pubname)
+	SELECT 8, pg_catalog.format('publication %I has it without publish_via_partition_root', p.pubname), NULL
 	FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
 	WHERE r.prrelid = $2 OR (r.prrelid = $1 AND NOT p.pubviaroot)
 	UNION ALL
-	SELECT 9, 'a subscription writes to it'
+	SELECT 9, 'a subscription writes to it', NULL
 	FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = $2
 	UNION ALL
-	SELECT 10, pg_catalog.format('trigger %I is of this partition alone', g.tgname)
+	SELECT 10, pg_catalog.format('trigger %I is of this partition alone', g.tgname), 'Drop it, or make it on the table.'
 	FROM pg_catalog.pg_trigger g
 	WHERE g.tgrelid = $2 AND NOT g.tgisinternal AND g.tgparentid = 0
 		AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'rowkeeper'
 			WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = g.tgfoid AND d.deptype = 'e')
 	UNION ALL
-	SELECT 11, pg_catalog.format('index %I is of this partition alone', c.relname)
+	SELECT 11, pg_catalog.format('index %I is of this partition alone', c.relname), 'Drop it, or create it on the table.'
 	FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 	WHERE i.indrelid = $2 AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = i.indexrelid)
 	UNION ALL
-	SELECT 12, pg_catalog.format('%s depends on it', pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid))
+	SELECT 12, pg_catalog.format('%s depends on it', pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)), 'Let it read the table.'
 	FROM pg_catalog.pg_depend d
 	WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = $2 AND d.deptype = 'n'
 		AND d.classid IN ('pg_catalog.pg_rewrite'::pg_catalog.regclass, 'pg_catalog.pg_proc'::pg_catalog.regclass)
 	UNION ALL
-	SELECT 12, pg_catalog.format('%s depends on it', pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid))
+	SELECT 12, pg_catalog.format('%s depends on it', pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)), 'Let it read the table.'
 	FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_policy y ON y.oid = d.objid AND y.polrelid <> $2
 	WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = $2
 		AND d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass
 	UNION ALL
-	SELECT 13, pg_catalog.format('%s uses its row type', pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid))
+	SELECT 13, pg_catalog.format('%s uses its row type', pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)), NULL
 	FROM pg_catalog.pg_class c JOIN pg_catalog.pg_type y ON y.oid = c.reltype
 		JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass
 			AND d.refobjid IN (y.oid, y.typarray) AND d.deptype = 'n'
-	WHERE c.oid = $2;
+	WHERE c.oid = $2
+	UNION ALL
+	SELECT 14, pg_catalog.format('constraint %I is of this partition alone', k.conname), 'Drop it, or add it to the table.'
+	FROM pg_catalog.pg_constraint k WHERE k.contype = 'c' AND k.conrelid = $2 AND k.coninhcount = 0
+	UNION ALL
+	SELECT 14, 'it has a constraint named rowkeeper_split', 'Rename it.'
+	FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND k.conname = 'rowkeeper_split'
+	UNION ALL
+	SELECT 15, pg_catalog.format('trigger %I is enabled otherwise than that of the table', g.tgname),
+		'Attached anew it would be as that of the table.'
+	FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_trigger p ON p.oid = g.tgparentid AND p.tgrelid = $1
+	WHERE g.tgrelid = $2 AND NOT g.tgisinternal AND g.tgenabled <> p.tgenabled
+	)
+	SELECT p.rank, p.problem, p.hint FROM problems p;
 END;
 REVOKE ALL ON FUNCTION rowkeeper._partition_split_problems(oid, oid) FROM PUBLIC;
 COMMENT ON FUNCTION rowkeeper._partition_split_problems(oid, oid) IS

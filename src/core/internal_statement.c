@@ -336,6 +336,24 @@ rk_fetch(Oid role, const char *sql, int nargs, Oid *types, Datum *values,
 }
 
 /*
+ * The plan of a query that is run under locks others wait for: made once a
+ * session, whatever its parameters are. Within SPI.
+ */
+SPIPlanPtr
+rk_plan_once(SPIPlanPtr *plan, const char *sql, int nargs, Oid *types)
+{
+	if (*plan == NULL)
+	{
+		SPIPlanPtr	prepared = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
+
+		if (prepared == NULL || SPI_keepplan(prepared) != 0)
+			elog(ERROR, "could not prepare \"%s\"", sql);
+		*plan = prepared;
+	}
+	return *plan;
+}
+
+/*
  * Run a query of ours as the caller, under the pinned settings, and return
  * the OIDs in its first column.
  */

@@ -223,14 +223,22 @@ rk_partition_parent_for(const RkPartitionSet *set, int64 position)
 	return set->root;
 }
 
+const RkPartition *
+rk_partition_find(const RkPartitionSet *set, Oid partition)
+{
+	for (int i = 0; i < set->count; i++)
+		if (set->parts[i].relid == partition)
+			return &set->parts[i];
+	return NULL;
+}
+
 /* The table that a partition is attached to. */
 Oid
 rk_partition_parent_of(const RkPartitionSet *set, Oid partition)
 {
-	for (int i = 0; i < set->count; i++)
-		if (set->parts[i].relid == partition)
-			return set->parts[i].parent;
-	return set->root;
+	const RkPartition *part = rk_partition_find(set, partition);
+
+	return part == NULL ? set->root : part->parent;
 }
 
 /*

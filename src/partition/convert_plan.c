@@ -67,17 +67,9 @@ find_problem(Oid relid, const char *key, Oid role, char **state, char **problem,
 	values[2] = ObjectIdGetDatum(role);
 	rk_identity_assume(&saved, rk_extension_owner(), false);
 	SPI_connect();
-	if (plan == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare_cursor("SELECT state, problem, hint FROM rowkeeper._partition_convert_problems($1, $2, $3)"
-												  " ORDER BY rank, problem COLLATE \"C\" LIMIT 1",
-												  3, types, CURSOR_OPT_GENERIC_PLAN);
-
-		if (prepared == NULL || SPI_keepplan(prepared) != 0)
-			elog(ERROR, "could not prepare the checks of a table");
-		plan = prepared;
-	}
-	if (SPI_execute_plan(plan, values, NULL, false, 1) != SPI_OK_SELECT)
+	if (SPI_execute_plan(rk_plan_once(&plan, "SELECT state, problem, hint FROM rowkeeper._partition_convert_problems($1, $2, $3)"
+									  " ORDER BY rank, problem COLLATE \"C\" LIMIT 1", 3, types),
+						 values, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not check a table");
 	found = SPI_processed > 0;
 	if (found)

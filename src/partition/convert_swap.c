@@ -117,17 +117,9 @@ query_statements(const RkConversion *conversion)
 	values[2] = NameGetDatum(&wide);
 	values[3] = CStringGetTextDatum(conversion->bound);
 	rk_identity_assume(&saved, rk_extension_owner(), false);
-	if (plan == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare_cursor("SELECT step, role, quiet, statement FROM rowkeeper._partition_convert_statements($1, $2, $3, $4)"
-												  " ORDER BY step, number",
-												  4, types, CURSOR_OPT_GENERIC_PLAN);
-
-		if (prepared == NULL || SPI_keepplan(prepared) != 0)
-			elog(ERROR, "could not prepare the statements of a conversion");
-		plan = prepared;
-	}
-	if (SPI_execute_plan(plan, values, NULL, false, 0) != SPI_OK_SELECT)
+	if (SPI_execute_plan(rk_plan_once(&plan, "SELECT step, role, quiet, statement FROM rowkeeper._partition_convert_statements($1, $2, $3, $4)"
+									  " ORDER BY step, number", 4, types),
+						 values, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the statements of a conversion");
 	rk_identity_restore(&saved);
 }

@@ -129,16 +129,8 @@ compare(Oid parent, Oid child)
 	values[0] = ObjectIdGetDatum(parent);
 	values[1] = ObjectIdGetDatum(child);
 	rk_identity_assume(&saved, rk_extension_owner(), false);
-	if (plan == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare_cursor("SELECT statement, what, step FROM rowkeeper._partition_differences($1, $2)"
-												  " ORDER BY step, statement COLLATE \"C\"",
-												  2, types, CURSOR_OPT_GENERIC_PLAN);
-
-		if (prepared == NULL || SPI_keepplan(prepared) != 0)
-			elog(ERROR, "could not prepare the comparison of a partition");
-		plan = prepared;
-	}
+	(void) rk_plan_once(&plan, "SELECT statement, what, step FROM rowkeeper._partition_differences($1, $2)"
+						" ORDER BY step, statement COLLATE \"C\"", 2, types);
 
 	/*
 	 * as they are now: under REPEATABLE READ, too, others may have altered

@@ -13,11 +13,14 @@
  * statement to statement, knows less than the partition's row locks ensure, so
  * that rows would be missed, or the writer would fail for it. The owner's code
  * that runs meanwhile (functions of CHECK constraints) may do what it may do in
- * the partition, where it runs as the writer; so it has his search_path, and
- * operators here have their schema.
+ * the partition, where it runs as the writer. But as the owner it must not find
+ * what the writer has put into a search_path of his; it has the one of who
+ * called for the split.
  *
  * Once a table was altered, its copy is of no use, and split.c starts anew.
- * Until then nothing is written to it: no writer fails for us.
+ * Until then nothing is written to it: no writer fails for us. After the swap
+ * every writer fails who writes to the partition itself, which is no longer one
+ * and about to be dropped: whoever waited for the swap would lose his rows.
  */
 #include "partition/partition.h"
 
@@ -30,11 +33,13 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(rowkeeper_partition_split_apply);
 
@@ -44,8 +49,10 @@ typedef struct Mirror
 	Oid			wide;			/* hash key */
 	bool		valid;			/* what follows is true */
 	bool		active;			/* there is a copy, and it is of use */
+	bool		divided;		/* the copy has taken its place */
 	int			running;		/* plans, further up the stack */
-	bool		at_risk;		/* users' code may run past forced row security */
+	char	   *search_path;	/* of users' code that may run; NULL: none does */
+	bool		at_risk;		/* it may run past forced row security */
 	Oid			history;
 	Oid			owner;
 	int			columns;		/* that are written */
@@ -81,10 +88,18 @@ relation_changed(Datum arg, Oid relid)
 	rk_cache_visit(mirrors, InvalidOid, invalidate);
 }
 
+/* Plans are made of names. */
+static void
+schema_changed(Datum arg, int cache, uint32 hash)
+{
+	relation_changed(arg, InvalidOid);
+}
+
 void
 rk_split_apply_init(void)
 {
 	rk_relcache_listen(relation_changed);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
 }
 
 static void
@@ -98,7 +113,10 @@ forget(Mirror *mirror)
 		MemoryContextDelete(mirror->context);
 	mirror->put = mirror->take = NULL;
 	mirror->context = NULL;
+	mirror->search_path = NULL;
 	mirror->active = false;
+	mirror->divided = false;
+	mirror->at_risk = false;
 }
 
 /* Run a query on a table's OID as the extension, with the latest snapshot; false: no row. */
@@ -114,31 +132,45 @@ look(const char *query, Oid relid)
 	return SPI_processed > 0;
 }
 
+/* What a row of the registry says; in the mirror's context. */
+static void
+take_over(Mirror *mirror, HeapTuple row, TupleDesc desc)
+{
+	bool		isnull;
+	MemoryContext old;
+
+	mirror->divided = DatumGetBool(SPI_getbinval(row, desc, 2, &isnull));
+	if (mirror->divided)
+		return;
+	mirror->history = DatumGetObjectId(SPI_getbinval(row, desc, 1, &isnull));
+	mirror->at_risk = DatumGetBool(SPI_getbinval(row, desc, 3, &isnull)) && !isnull;
+	old = MemoryContextSwitchTo(mirror->context);
+	mirror->search_path = SPI_getvalue(row, desc, 4);
+	MemoryContextSwitchTo(old);
+}
+
 /*
- * The copy of a partition; false: there is none, or what both had when it was
- * begun has changed since. (A constraint or index that was added fails nobody
- * here; that it is there, split.c sees.)
+ * The copy of a partition, or that it has taken its place; false: there is none,
+ * or what both had when it was begun has changed since. (A constraint or index
+ * that was added fails nobody here; that it is there, split.c sees.)
  */
 static bool
-find_history(Oid wide, Oid *history, bool *at_risk)
+find_history(Mirror *mirror)
 {
 	RkIdentity	saved;
 	bool		found;
 
 	rk_identity_assume(&saved, rk_extension_owner(), false);
 	SPI_connect();
-	found = look("SELECT s.history::oid, c.relforcerowsecurity AND rowkeeper._partition_split_runs_code(s.history)"
-				 " FROM rowkeeper._partition_splits s JOIN pg_class c ON c.oid = s.history"
+	found = look("SELECT s.history::oid, s.swapped, c.relforcerowsecurity AND x.runs_code,"
+				 "  CASE WHEN x.runs_code THEN s.search_path END"
+				 " FROM rowkeeper._partition_splits s LEFT JOIN pg_class c ON c.oid = s.history"
+				 " CROSS JOIN LATERAL (SELECT rowkeeper._partition_split_runs_code(s.history)) x (runs_code)"
 				 " CROSS JOIN LATERAL rowkeeper._partition_split_objects(s.relation, s.partition, s.history) o (objects)"
-				 " WHERE s.partition = $1 AND s.watched AND s.objects <@ o.objects"
-				 " AND ARRAY(SELECT x FROM unnest(o.objects) x WHERE x LIKE 'column %') <@ s.objects", wide);
+				 " WHERE s.partition = $1 AND s.watched AND (s.swapped OR c.oid IS NOT NULL AND s.objects <@ o.objects"
+				 "  AND ARRAY(SELECT x FROM unnest(o.objects) x WHERE x LIKE 'column %') <@ s.objects)", mirror->wide);
 	if (found)
-	{
-		bool		isnull;
-
-		*history = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-		*at_risk = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
-	}
+		take_over(mirror, SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
 	SPI_finish();
 	rk_identity_restore(&saved);
 	return found;
@@ -210,7 +242,7 @@ prepare_take(Mirror *mirror, Relation rel, const RkRowKey *key)
 							 key->count, (Oid *) key->types);
 }
 
-/* Become the owner; the writer's settings stay. */
+/* Become the owner; the writer's settings stay, but where names are looked for. */
 static void
 become_owner(const Mirror *mirror, RkIdentity *saved)
 {
@@ -221,6 +253,9 @@ become_owner(const Mirror *mirror, RkIdentity *saved)
 	if (mirror->at_risk)
 		rk_plans_at_risk();
 	saved->guc_level = NewGUCNestLevel();
+	if (mirror->search_path != NULL)
+		(void) set_config_option("search_path", mirror->search_path, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 	if (!row_security)
 		(void) set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
@@ -236,11 +271,11 @@ prepare(Mirror *mirror, Relation rel)
 	forget(mirror);
 	/* what is read now may change while it is read */
 	mirror->valid = true;
-	mirror->at_risk = false;
-	if (!find_history(mirror->wide, &mirror->history, &mirror->at_risk))
+	/* as long as the session, like what points to it */
+	mirror->context = AllocSetContextCreate(TopMemoryContext, "rowkeeper split", ALLOCSET_SMALL_SIZES);
+	if (!find_history(mirror) || mirror->divided)
 		return;
 	mirror->owner = rk_relation_owner(mirror->history);
-	mirror->context = AllocSetContextCreate(TopMemoryContext, "rowkeeper split", ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(mirror->context);
 	mirror->columns = 0;
 	mirror->numbers = palloc(sizeof(AttrNumber) * RelationGetDescr(rel)->natts);
@@ -405,6 +440,19 @@ apply_truncate(const Mirror *mirror)
 	rk_identity_restore(&saved);
 }
 
+/* Attached again by somebody, it is a partition like any other. */
+static void
+refuse_divided(Relation rel)
+{
+	if (rel->rd_rel->relispartition)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("%s was divided, is no partition any more, and is about to be dropped",
+					rk_relation_name(RelationGetRelid(rel))),
+			 errhint("Write to the partitioned table.")));
+}
+
 /*
  * rowkeeper._partition_split_apply() returns trigger: after rows of a
  * partition that is divided were written, or it was truncated. Nobody may
@@ -422,6 +470,8 @@ rowkeeper_partition_split_apply(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" must be called as an AFTER trigger", "_partition_split_apply")));
 	mirror = mirror_of(event->tg_relation);
+	if (mirror->divided)
+		refuse_divided(event->tg_relation);
 	if (!mirror->active)
 		return PointerGetDatum(NULL);
 	if (TRIGGER_FIRED_BY_TRUNCATE(event->tg_event))

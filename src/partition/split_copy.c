@@ -1,8 +1,8 @@
 /*
  * split_copy.c
  *
- * The rows of a partition that is divided, on their way to the table that
- * takes its place. A batch at a time, in the order of the primary key, each a
+ * Steps 3 to 5 of a split: the rows of the partition, on their way to the table
+ * that takes its place, until nobody misses one there. A batch at a time, in the order of the primary key, each a
  * transaction that lasts some milliseconds: its rows are locked against
  * changes until it commits, and those that somebody else has locked are left
  * for later, so that neither waits long for the other. What is written
@@ -16,13 +16,24 @@
 #include "partition/partition.h"
 
 #include "access/table.h"
+#include "access/transam.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#define FIRST_BATCH 200
+#define SMALLEST_BATCH 5
+#define LARGEST_BATCH 5000
+#define BATCH_US 15000
+#define PROGRESS_EVERY 16		/* batches */
+#define LOOKS_SHARE 4			/* of the time, one part is looking for rows */
+#define LONGEST_REST_MS 60000
 #define DEADLOCK_MS "5"			/* so that it is us who gives way */
 #define LOCK_MS "20"
 
@@ -86,7 +97,9 @@ after_key(const RkRowKey *key)
 
 	initStringInfo(&values);
 	for (int i = 0; i < key->count; i++)
-		appendStringInfo(&values, "%s$%d::%s", i > 0 ? ", " : "", i + 1, format_type_be_qualified(key->types[i]));
+		/* of whatever length: "character" alone is of one */
+		appendStringInfo(&values, "%s$%d::%s", i > 0 ? ", " : "", i + 1,
+						 format_type_extended(key->types[i], -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
 	return psprintf("ROW(%s) OPERATOR(pg_catalog.>) ROW(%s)", rk_split_key_columns(key, "w."), values.data);
 }
 
@@ -148,10 +161,18 @@ set_local(const char *setting, const char *value)
 }
 
 /*
- * Run a query. (Around it: as the owner, past row security and with the
- * session's settings, as the functions of a CHECK expect them; what others wait
- * for is not deferred.)
+ * Become the owner, past row security, with the session's settings, as the
+ * functions of a CHECK expect them; but the search path is the split's.
  */
+static void
+become_owner(const RkSplit *split, RkIdentity *saved)
+{
+	rk_identity_assume_owner(saved, split->owner);
+	(void) set_config_option("search_path", split->search_path, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* Run a query, as the owner; what others wait for is not deferred. */
 static int
 run(const RkSplit *split, const char *sql, int nargs, Datum *values)
 {
@@ -191,7 +212,7 @@ rk_split_copy(const RkSplit *split, List *position, int limit, List **last)
 	set_local("extra_float_digits", "1");
 	set_local("synchronous_commit", "off");
 	rk_constraints_immediate();
-	rk_identity_assume_owner(&saved, split->owner);
+	become_owner(split, &saved);
 	SPI_connect();
 	*last = NIL;
 	if (run(split, sql, list_length(position), values) > 0)
@@ -218,8 +239,8 @@ missing(const RkSplit *split, const RkRowKey *key)
 }
 
 /* Copy some of the rows that are missing still, which nobody has locked. */
-void
-rk_split_copy_rest(const RkSplit *split, int limit)
+static void
+copy_missing(const RkSplit *split, int limit)
 {
 	RkRowKey   *key = key_of(split->wide);
 	RkIdentity	saved;
@@ -227,7 +248,7 @@ rk_split_copy_rest(const RkSplit *split, int limit)
 	set_local("deadlock_timeout", DEADLOCK_MS);
 	set_local("synchronous_commit", "off");
 	rk_constraints_immediate();
-	rk_identity_assume_owner(&saved, split->owner);
+	become_owner(split, &saved);
 	SPI_connect();
 	(void) run(split, copy_sql(split, key, missing(split, key), limit), 0, NULL);
 	SPI_finish();
@@ -241,7 +262,7 @@ ask(const RkSplit *split, const char *sql)
 	bool		isnull;
 	bool		result;
 
-	rk_identity_assume_owner(&saved, split->owner);
+	become_owner(split, &saved);
 	SPI_connect();
 	(void) run(split, sql, 0, NULL);
 	result = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
@@ -251,8 +272,8 @@ ask(const RkSplit *split, const char *sql)
 }
 
 /* Whether all rows are there: the unlocked read. */
-bool
-rk_split_is_copied(const RkSplit *split)
+static bool
+is_copied(const RkSplit *split)
 {
 	RkRowKey   *key = key_of(split->wide);
 
@@ -261,8 +282,8 @@ rk_split_is_copied(const RkSplit *split)
 }
 
 /* Whether both have the same rows, in one snapshot. */
-bool
-rk_split_is_same(const RkSplit *split)
+static bool
+is_same(const RkSplit *split)
 {
 	Relation	rel = table_open(split->wide, AccessShareLock);
 	char	   *digest = psprintf("SELECT ROW(pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtextextended(ROW(%s)::pg_catalog.text, 0)))::pg_catalog.text",
@@ -271,4 +292,173 @@ rk_split_is_same(const RkSplit *split)
 	table_close(rel, NoLock);
 	return ask(split, psprintf("SELECT (%s FROM ONLY %s x) OPERATOR(pg_catalog.=) (%s FROM %s x)",
 							   digest, rk_relation_name(split->wide), digest, rk_relation_name(split->history)));
+}
+
+/* ---- step 3: the rows ---- */
+
+static void
+copy_batch(RkSplitCall *call)
+{
+	RkSplit    *split = rk_split_current(call->root);
+	List	   *last;
+	int			count;
+
+	if (call->batches % PROGRESS_EVERY == 0)
+	{
+		rk_progress_update(3, call->done);
+		call->altered = !rk_split_is_unaltered(split);
+		if (!call->altered)
+			rk_split_check(split->root, split->wide);
+	}
+	call->more = false;
+	if (call->altered || split->scanned)
+		return;
+	count = rk_split_copy(split, split->position, call->limit, &last);
+	call->more = count > 0;
+	call->done += count;
+	if (count == 0)
+		rk_split_note(split, "scanned = true");
+	else
+		rk_split_note_position(split, last);
+}
+
+/* So many rows that others wait for them no longer than they would for anybody. */
+static void
+set_limit(RkSplitCall *call, double limit)
+{
+	call->limit = Max(SMALLEST_BATCH, Min(LARGEST_BATCH, (int) limit));
+}
+
+static void
+shorten_batch(RkSplitCall *call)
+{
+	set_limit(call, call->limit / 2);
+}
+
+static void
+run_batch(RkSplitCall *call, RkSplitStep step)
+{
+	long		took = rk_split_give_way(call, step, shorten_batch);
+
+	set_limit(call, Min(call->limit * 2.0, call->limit * (double) BATCH_US / took));
+}
+
+static void
+copy_rest(RkSplitCall *call)
+{
+	RkSplit    *split = rk_split_useful(call);
+
+	if (split == NULL || split->copied_at != 0)
+		return;
+	copy_missing(split, call->limit);
+}
+
+/* All are there, and this transaction is after the last that copied some. */
+static void
+note_copied(RkSplitCall *call)
+{
+	RkSplit    *split = rk_split_useful(call);
+
+	call->more = false;
+	if (split == NULL || split->copied_at != 0)
+		return;
+	if (is_copied(split))
+		rk_split_note(split, psprintf("copied_at = " INT64_FORMAT,
+									  (int64) U64FromFullTransactionId(GetCurrentFullTransactionId())));
+	else
+		call->more = true;
+}
+
+/*
+ * All the rows. Those that somebody had locked are looked for until he is done:
+ * to look for them is to read the whole partition, so not all of the time.
+ */
+void
+rk_split_copy_rows(RkSplitCall *call)
+{
+	call->limit = FIRST_BATCH;
+	call->batches = 0;
+	do
+	{
+		run_batch(call, copy_batch);
+		call->batches++;
+	} while (call->more && !call->altered);
+	for (int attempts = 0; !call->altered; attempts++)
+	{
+		TimestampTz begun = GetCurrentTimestamp();
+
+		rk_split_commit(call, note_copied);
+		if (!call->more || call->altered)
+			return;
+		if (attempts > 0)
+			rk_partition_wait(attempts, Min(LONGEST_REST_MS,
+											LOOKS_SHARE * (int) TimestampDifferenceMilliseconds(begun, GetCurrentTimestamp())));
+		run_batch(call, copy_rest);
+	}
+}
+
+/* ---- step 4: old snapshots ---- */
+
+/*
+ * Whether a snapshot of this database may be from before the last rows were
+ * copied. All that are there now are asked, every time: one may be handed from
+ * session to session.
+ */
+static void
+look_for_snapshots(RkSplitCall *call)
+{
+	RkSplit    *split = rk_split_useful(call);
+	int			count;
+
+	call->more = false;
+	if (split == NULL)
+		return;
+	(void) GetCurrentVirtualXIDs(XidFromFullTransactionId(FullTransactionIdFromU64((uint64) split->copied_at)),
+								 true, false, PROC_IS_AUTOVACUUM | PROC_IN_VACUUM, &count);
+	call->more = count > 0;
+	if (call->batches++ == 0)
+		rk_progress_update(4, 0);
+}
+
+void
+rk_split_wait_for_snapshots(RkSplitCall *call)
+{
+	call->batches = 0;
+	for (int attempts = 0;; attempts++)
+	{
+		rk_split_commit(call, look_for_snapshots);
+		if (!call->more || call->altered)
+			return;
+		rk_partition_wait(Min(attempts, 4), 0);
+	}
+}
+
+/* ---- step 5: comparing ---- */
+
+static void
+begin_comparing(RkSplitCall *call)
+{
+	rk_progress_update(5, 0);
+}
+
+static void
+compare(RkSplitCall *call)
+{
+	RkSplit    *split = rk_split_useful(call);
+
+	if (split == NULL || is_same(split))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("%s does not have the rows of %s", rk_relation_name(split->history), rk_relation_name(split->wide)),
+			 errdetail("Somebody has written to it."),
+			 errhint("SELECT rowkeeper.partition_off(%s) gives the split up; then begin again.",
+					 quote_literal_cstr(rk_relation_name(split->root)))));
+}
+
+void
+rk_split_compare(RkSplitCall *call)
+{
+	rk_split_commit(call, begin_comparing);
+	rk_split_commit(call, compare);
 }
