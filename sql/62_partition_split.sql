@@ -22,13 +22,18 @@ COMMENT ON TABLE rowkeeper._partition_splits IS
 
 -- What must not change meanwhile. The row version is part of it: what is
 -- altered and altered back is not the same.
-CREATE FUNCTION rowkeeper._partition_split_objects(target oid, partition oid, history oid) RETURNS text[]
+CREATE FUNCTION rowkeeper._partition_split_objects(target oid, partition oid, history oid) RETURNS TABLE (item text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 BEGIN ATOMIC
-	SELECT pg_catalog.array_agg(x.item ORDER BY x.item COLLATE "C")
+	SELECT x.item
 	FROM (
 		SELECT pg_catalog.format('column %s %s %s', a.attrelid, a.attnum, a.xmin) AS item
-		FROM pg_catalog.pg_attribute a WHERE a.attrelid IN ($1, $2, $3) AND a.attnum > 0
+		FROM pg_catalog.pg_attribute a WHERE a.attrelid IN ($1, $2) AND a.attnum > 0
+		UNION ALL
+		-- its rights follow the table's
+		SELECT pg_catalog.format('column %s %s %L %s %s %s %s', a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod,
+			a.attcollation, a.attgenerated)
+		FROM pg_catalog.pg_attribute a WHERE a.attrelid = $3 AND a.attnum > 0
 		UNION ALL
 		SELECT pg_catalog.format('constraint %s %s', k.oid, k.xmin)
 		FROM pg_catalog.pg_constraint k WHERE k.conrelid IN ($1, $2, $3)

@@ -166,7 +166,7 @@ find_history(Mirror *mirror)
 				 "  CASE WHEN x.runs_code THEN s.search_path END"
 				 " FROM rowkeeper._partition_splits s LEFT JOIN pg_class c ON c.oid = s.history"
 				 " CROSS JOIN LATERAL (SELECT rowkeeper._partition_split_runs_code(s.history)) x (runs_code)"
-				 " CROSS JOIN LATERAL rowkeeper._partition_split_objects(s.relation, s.partition, s.history) o (objects)"
+				 " CROSS JOIN LATERAL (SELECT " RK_SPLIT_OBJECTS("s.relation, s.partition, s.history") ") o (objects)"
 				 " WHERE s.partition = $1 AND s.watched AND (s.swapped OR c.oid IS NOT NULL AND s.objects <@ o.objects"
 				 "  AND ARRAY(SELECT x FROM unnest(o.objects) x WHERE x LIKE 'column %') <@ s.objects)", mirror->wide);
 	if (found)

@@ -361,7 +361,7 @@ create_triggers(void *arg)
 									  " FOR EACH STATEMENT EXECUTE FUNCTION rowkeeper._partition_split_apply()", RK_SPLIT_TRUNCATE_TRIGGER, wide));
 	(void) rk_run(extension, psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"%s\", ENABLE ALWAYS TRIGGER \"%s\"",
 									  wide, RK_SPLIT_TRIGGER, RK_SPLIT_TRUNCATE_TRIGGER));
-	rk_split_note(split, "watched = true, objects = rowkeeper._partition_split_objects(relation, partition, history)");
+	rk_split_note(split, "watched = true, objects = " RK_SPLIT_OBJECTS("relation, partition, history"));
 }
 
 /* What the table's own partitions are held to, so that ATTACH reads no row. */

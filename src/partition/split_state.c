@@ -180,7 +180,7 @@ rk_split_write(const RkSplit *split)
 	values[4] = CStringGetTextDatum(split->search_path);
 	(void) rk_run_args(rk_extension_owner(),
 					   "INSERT INTO rowkeeper._partition_splits (relation, partition, history, first, search_path, objects)"
-					   " VALUES ($1, $2, $3, $4, $5, rowkeeper._partition_split_objects($1, $2, 0))",
+					   " VALUES ($1, $2, $3, $4, $5, " RK_SPLIT_OBJECTS("$1, $2, 0") ")",
 					   5, types, values, NULL);
 }
 
@@ -194,12 +194,12 @@ rk_split_forget(Oid root)
 bool
 rk_split_is_unaltered(const RkSplit *split)
 {
+	static SPIPlanPtr plan = NULL;
+
 	return OidIsValid(split->wide) && OidIsValid(split->history) &&
 		get_rel_relispartition(split->wide) && get_partition_parent(split->wide, true) == split->root &&
-		rk_exists_about(rk_extension_owner(), split->root,
-						psprintf("SELECT 1 FROM rowkeeper._partition_splits s WHERE s.relation = $1 AND s.objects ="
-								 " rowkeeper._partition_split_objects(s.relation, s.partition, %s)",
-								 split->watched ? "s.history" : "0"));
+		rk_fetch_text_planned(&plan, split->root, "SELECT '' FROM rowkeeper._partition_splits s WHERE s.relation = $1 AND s.objects = "
+							  RK_SPLIT_OBJECTS("s.relation, s.partition, CASE WHEN s.watched THEN s.history ELSE 0 END")) != NULL;
 }
 
 /* ---- whether it can be ---- */

@@ -26,7 +26,9 @@
 static char *
 rights_of(Oid relid)
 {
-	return rk_fetch_text_about(rk_extension_owner(), relid,
+	static SPIPlanPtr plan = NULL;
+
+	return rk_fetch_text_planned(&plan, relid,
 							   "SELECT ROW(c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relreplident,"
 							   " ARRAY(SELECT ROW(y.oid, y.xmin)::text FROM pg_policy y WHERE y.polrelid = c.oid ORDER BY y.oid),"
 							   " ARRAY(SELECT ROW(k.attnum, k.attacl)::text FROM pg_attribute k WHERE k.attrelid = c.oid"
@@ -103,19 +105,18 @@ dress_tree(const RkSplit *split)
  * its OID, for as long as it may matter: for others that were begun before they
  * were committed, and may write yet. Those would write to another table.
  */
-static void
-check_not_read(Oid wide)
+static bool
+is_read(Oid wide)
 {
-	if (rk_exists_about(rk_extension_owner(), wide,
-						"SELECT 1 FROM pg_locks l WHERE l.mode = 'SIReadLock'"
-						" AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"
-						" AND (l.relation = $1 OR l.relation IN (SELECT i.indexrelid FROM pg_index i WHERE i.indrelid = $1)) LIMIT 1"))
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("serializable transactions that concern others have read %s", rk_relation_name(wide))));
+	static SPIPlanPtr plan = NULL;
+
+	return rk_fetch_text_planned(&plan, wide,
+								 "SELECT '' FROM pg_locks l WHERE l.mode = 'SIReadLock'"
+								 " AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"
+								 " AND (l.relation = $1 OR l.relation IN (SELECT i.indexrelid FROM pg_index i WHERE i.indrelid = $1)) LIMIT 1") != NULL;
 }
 
-/* What the others' last look before the locks has found must be true now. */
+/* What was found before is to be true now. */
 static bool
 is_still_true(const Swap *swap)
 {
@@ -142,7 +143,10 @@ swap_under_locks(void *arg)
 	if (!is_still_true(swap))
 		return;
 	rk_split_check(split->root, split->wide);
-	check_not_read(split->wide);
+	if (is_read(split->wide))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("serializable transactions that concern others have read %s", rk_relation_name(split->wide))));
 	root = rk_relation_name(split->root);
 	rk_partition_run(split->owner, psprintf("ALTER TABLE %s DETACH PARTITION %s", root, rk_relation_name(split->wide)));
 	rk_partition_run(split->owner, psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)", root,
@@ -202,6 +206,7 @@ swap(RkSplitCall *call)
 	swap.lower = rk_partition_lower_text(set, wide);
 	swap.upper = rk_partition_upper_text(set, wide);
 	rk_partition_dress_prepare(split->root);
+	(void) is_read(split->wide);
 	(void) rk_partition_try_for(RK_LONGEST_SWAP_MS, swap_locks(split), swap_under_locks, &swap,
 								call->insist, &call->failure);
 }

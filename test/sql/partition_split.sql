@@ -87,7 +87,7 @@ SELECT count(*), count(*) FILTER (WHERE second = 5) FROM "Order Lines";
 -- written to while it is divided: whose rights the writer has does not matter
 CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	IF NEW.step = 4 THEN
+	IF NEW.step = coalesce(current_setting('partition_split.stop', true), '4')::int THEN
 		RAISE 'the split ends here';
 	END IF;
 	RETURN NEW;
@@ -263,6 +263,125 @@ SELECT id, deleted_at IS NOT NULL AS deleted FROM flagged WHERE id < 5 ORDER BY 
 SELECT id, _deleted_at IS NOT NULL AS deleted FROM trashed_with_deleted WHERE id < 5 ORDER BY 1;
 SELECT record_id, conflict FROM rowkeeper.soft_delete_restore('trashed', 4);
 
+-- what protects the table's rows protects the copy: nobody but the owner has a
+-- part in it before it is the table's, and then as the table is by then; and the
+-- owner's code finds nothing of a writer's where it runs for him
+CREATE ROLE partition_split_eve;
+GRANT USAGE ON SCHEMA partition_split TO partition_split_eve;
+CREATE SCHEMA partition_split_eve AUTHORIZATION partition_split_eve;
+GRANT USAGE ON SCHEMA partition_split_eve TO PUBLIC;
+SET ROLE partition_split_owner;
+CREATE TABLE guarded (id int PRIMARY KEY, v text CHECK (is_good(v)), tenant_id bigint NOT NULL DEFAULT 1);
+INSERT INTO guarded SELECT generate_series(1, 45);
+GRANT SELECT, INSERT ON guarded TO partition_split_eve;
+GRANT SELECT (id), UPDATE (v) ON guarded TO PUBLIC;
+CALL rowkeeper.partition_convert('guarded', 'id', '10');
+RESET ROLE;
+CREATE TRIGGER stop BEFORE UPDATE ON rowkeeper._progress FOR EACH ROW EXECUTE FUNCTION stop();
+SET ROLE partition_split_owner;
+CALL rowkeeper.partition_convert('guarded', split => true);
+RESET ROLE;
+SELECT relname, relacl, (SELECT string_agg(attacl::text, ' ') FROM pg_attribute a WHERE a.attrelid = c.oid) AS columns
+FROM pg_class c WHERE relname IN ('guarded_hist', 'guarded_p10') ORDER BY 1;
+SET ROLE partition_split_eve;
+CREATE FUNCTION partition_split_eve.shorten(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'runs as %', current_user; RETURN $1; END $$;
+CREATE TEMP VIEW shorten AS SELECT 1;
+SET search_path = partition_split_eve, partition_split;
+INSERT INTO guarded VALUES (0, 'x');
+SET search_path = partition_split;
+RESET ROLE;
+SELECT * FROM guarded_hist WHERE id < 1;
+SET ROLE partition_split_owner;
+REVOKE INSERT ON guarded FROM partition_split_eve;
+CREATE POLICY one ON guarded USING (id % 2 = 0);
+SELECT rowkeeper.tenant('guarded') \g /dev/null
+RESET ROLE;
+-- whoever writes to the old one by its name writes to what is about to be dropped
+SET partition_split.stop = 7;
+SET ROLE partition_split_owner;
+CALL rowkeeper.partition_convert('guarded');
+RESET ROLE;
+SELECT c.relname, c.relrowsecurity, c.relforcerowsecurity, c.relacl::text = r.relacl::text AS same_rights,
+	(SELECT string_agg(polname, ', ' ORDER BY polname COLLATE "C") FROM pg_policy y WHERE y.polrelid = c.oid) AS policies
+FROM pg_class c, pg_class r WHERE c.relname IN ('guarded_hist', 'guarded_p10') AND r.oid = 'guarded'::regclass ORDER BY 1;
+INSERT INTO guarded_before_p60 VALUES (-1, 'x');
+TRUNCATE guarded_before_p60;
+SELECT check_name, detail FROM rowkeeper.doctor('partition_split') WHERE check_name = 'split';
+DROP TRIGGER stop ON rowkeeper._progress;
+SET ROLE partition_split_owner;
+CALL rowkeeper.partition_convert('guarded');
+RESET ROLE;
+SELECT to_regclass('guarded_before_p60'), count(*) FROM guarded;
+SELECT check_name, level, detail FROM rowkeeper.doctor('partition_split') WHERE check_name = 'drift';
+SELECT rowkeeper.partition_off('guarded') \g /dev/null
+DROP TABLE guarded;
+
+-- keys of any length; composite ones
+CREATE TABLE chars (code char(8), bits bit(12), at int, PRIMARY KEY (code, bits, at));
+INSERT INTO chars SELECT 'a' || n, n::bit(12), n % 45 FROM generate_series(1, 700) n;
+CALL rowkeeper.partition_convert('chars', 'at', '10', split => true);
+SELECT tableoid::regclass, count(*) FROM chars GROUP BY 1 ORDER BY 1::text COLLATE "C";
+
+-- what becomes of names and owners meanwhile
+CREATE SCHEMA partition_split_moving;
+CREATE TABLE partition_split_moving.named (id int PRIMARY KEY, v text);
+INSERT INTO partition_split_moving.named SELECT generate_series(1, 45);
+CALL rowkeeper.partition_convert('partition_split_moving.named', 'id', '10');
+CREATE TRIGGER stop BEFORE UPDATE ON rowkeeper._progress FOR EACH ROW EXECUTE FUNCTION stop();
+SET partition_split.stop = 4;
+CALL rowkeeper.partition_convert('partition_split_moving.named', split => true);
+UPDATE partition_split_moving.named SET v = 'planned' WHERE id = 5;
+ALTER SCHEMA partition_split_moving RENAME TO partition_split_moved;
+UPDATE partition_split_moved.named SET v = 'by another name' WHERE id = 5;
+SELECT * FROM partition_split_moved.named_hist WHERE id = 5;
+ALTER TABLE partition_split_moved.named RENAME TO renamed;
+ALTER TABLE partition_split_moved.named_hist RENAME TO other;
+UPDATE partition_split_moved.renamed SET v = 'again' WHERE id = 5;
+SELECT * FROM partition_split_moved.other WHERE id = 5;
+-- a new owner has it begun anew
+ALTER TABLE partition_split_moved.renamed OWNER TO partition_split_owner;
+SELECT format('ALTER TABLE %s OWNER TO partition_split_owner', relid) FROM pg_partition_tree('partition_split_moved.renamed') WHERE level > 0 \gexec
+GRANT USAGE, CREATE ON SCHEMA partition_split_moved TO partition_split_owner;
+SET partition_split.stop = 0;
+SET ROLE partition_split_owner;
+CALL rowkeeper.partition_convert('partition_split_moved.renamed');
+RESET ROLE;
+SELECT relname, relowner::regrole FROM pg_class WHERE relname ~ '^(renamed_hist|other|named_before_p60|p10)$';
+SELECT count(*), max(v) FROM partition_split_moved.renamed;
+-- with the table goes the half of a split
+CREATE TABLE dropped (id int PRIMARY KEY);
+INSERT INTO dropped SELECT generate_series(1, 45);
+CALL rowkeeper.partition_convert('dropped', 'id', '10');
+SET partition_split.stop = 4;
+CALL rowkeeper.partition_convert('dropped', split => true);
+DROP TABLE dropped;
+SELECT count(*) FROM pg_class WHERE relname ~ '^dropped';
+CREATE TABLE dropped (id int PRIMARY KEY);
+INSERT INTO dropped SELECT generate_series(1, 45);
+SET partition_split.stop = 0;
+CALL rowkeeper.partition_convert('dropped', 'id', '10');
+SET partition_split.stop = 7;
+CALL rowkeeper.partition_convert('dropped', split => true);
+DROP TABLE dropped;
+SELECT count(*) FROM pg_class WHERE relname ~ '^dropped';
+SELECT count(*) FROM rowkeeper._partition_splits;
+DROP TRIGGER stop ON rowkeeper._progress;
+-- neither in a session that may not write, nor held by its isolation
+CREATE TABLE sessions (id int, at int, v text, PRIMARY KEY (id, at));
+CREATE UNIQUE INDEX sessions_identity ON sessions (at, id);
+ALTER TABLE sessions REPLICA IDENTITY USING INDEX sessions_identity;
+INSERT INTO sessions SELECT n, n FROM generate_series(1, 45) n;
+CALL rowkeeper.partition_convert('sessions', 'at', '10');
+SET default_transaction_read_only = on;
+CALL rowkeeper.partition_convert('sessions', split => true);
+SET default_transaction_read_only = off;
+SET default_transaction_isolation = 'serializable';
+CALL rowkeeper.partition_convert('sessions', split => true);
+RESET default_transaction_isolation;
+RESET default_transaction_read_only;
+SELECT count(*) FILTER (WHERE i.indisreplident) AS identities, count(DISTINCT i.indrelid) AS partitions
+FROM pg_partition_tree('sessions') p JOIN pg_index i ON i.indrelid = p.relid;
+
 -- what is refused
 CREATE TABLE t (id int PRIMARY KEY, v text);
 INSERT INTO t SELECT generate_series(1, 45);
@@ -279,9 +398,26 @@ CREATE PUBLICATION partition_split FOR TABLES IN SCHEMA partition_split;
 CALL rowkeeper.partition_convert('t', split => true);
 DROP PUBLICATION partition_split;
 SET client_min_messages = warning;
-CREATE TABLE referencing (id int REFERENCES t);
+SET client_min_messages = error;
+CREATE PUBLICATION partition_split FOR TABLE t;
 CALL rowkeeper.partition_convert('t', split => true);
+DROP PUBLICATION partition_split;
+SET client_min_messages = warning;
+CREATE TABLE referencing (id int REFERENCES t);
+\set VERBOSITY default
+CALL rowkeeper.partition_convert('t', split => true);
+\set VERBOSITY terse
 DROP TABLE referencing;
+ALTER TABLE t_before_p60 ADD CONSTRAINT alone CHECK (id > -100);
+CALL rowkeeper.partition_convert('t', split => true);
+ALTER TABLE t_before_p60 DROP CONSTRAINT alone;
+ALTER TABLE t ADD CONSTRAINT rowkeeper_split CHECK (id > -100);
+CALL rowkeeper.partition_convert('t', split => true);
+ALTER TABLE t DROP CONSTRAINT rowkeeper_split;
+CREATE TRIGGER everywhere BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+ALTER TABLE t_before_p60 DISABLE TRIGGER everywhere;
+CALL rowkeeper.partition_convert('t', split => true);
+DROP TRIGGER everywhere ON t;
 CREATE VIEW v AS SELECT * FROM t_before_p60;
 CALL rowkeeper.partition_convert('t', split => true);
 DROP VIEW v;
@@ -307,6 +443,6 @@ SELECT name, under FROM tree WHERE name ~ '^t_' ORDER BY name COLLATE "C";
 SELECT count(*) FROM rowkeeper._partition_splits;
 
 SELECT rowkeeper.tenant_role('partition_split_writer', 'none') \g /dev/null
-DROP SCHEMA partition_split CASCADE;
-DROP OWNED BY partition_split_owner, partition_split_writer;
-DROP ROLE partition_split_owner, partition_split_writer;
+DROP SCHEMA partition_split, partition_split_moved, partition_split_eve CASCADE;
+DROP OWNED BY partition_split_owner, partition_split_writer, partition_split_eve;
+DROP ROLE partition_split_owner, partition_split_writer, partition_split_eve;

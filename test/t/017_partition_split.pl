@@ -346,6 +346,72 @@ make_converted('old');
 	is_sql($node, "SELECT count(*), sum(n), test.leftovers() FROM old", '3000|3026|', '... and it goes on');
 }
 
+# ---- serializable transactions across the swap ----
+
+make_converted('read');
+{
+	my $call = split_until('read', 6);
+
+	terminate($call);
+	sql($node, 'CREATE TABLE test.seen (id int PRIMARY KEY, v int); INSERT INTO test.seen VALUES (1, 0)');
+	# each reads what the other writes: one of them must fail
+	my ($first, $second) = (session($node), session($node));
+
+	$second->query_safe('BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT v FROM test.seen WHERE id = 1');
+	$first->query_safe('BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT n FROM read WHERE id = 50;
+		UPDATE test.seen SET v = 1 WHERE id = 1; COMMIT');
+	$call = $node->background_psql('postgres');
+	$call->query_until(qr/^started$/m, "\\echo started\nCALL rowkeeper.partition_convert('read');\n\\echo ended\n");
+	$node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM rowkeeper.progress WHERE step = 6)") or die;
+	sleep 2;
+	is_sql($node, "SELECT relispartition FROM pg_class WHERE relname = 'read_hist'", 'f', 'the swap waits for what was read by who may fail another');
+	$second->{stderr} = '';
+	eval { $second->query('UPDATE read SET n = 99 WHERE id = 50; COMMIT') };
+	like($second->{stderr}, qr/could not serialize access/, '... so that he does');
+	$call->query_until(qr/^ended$/m, '');
+	$call->quit;
+	eval { $_->quit } foreach $first, $second;
+	is_sql($node, "SELECT count(*), test.leftovers(), test.leaves('read') > 5, (SELECT n FROM read WHERE id = 50) FROM read", '3000||t|1', '... and it goes on');
+}
+
+# ---- others at the same table ----
+
+make_converted('shared');
+{
+	my $call = split_until('shared', 4);
+	my ($result, $stdout, $stderr) = $node->psql('postgres', "CALL rowkeeper.partition_convert('shared')");
+
+	like($stderr, qr/another session converts public.shared/, 'a second call is refused');
+	($result, $stdout, $stderr) = $node->psql('postgres', "SELECT rowkeeper.partition_off('shared')");
+	like($stderr, qr/another session splits public.shared/, '... and nobody gives it up meanwhile');
+	sql($node, 'CALL rowkeeper.maintain()');
+	is_sql($node, "SELECT count(*) FROM rowkeeper._maintain_log WHERE error IS NOT NULL", '0', 'maintenance goes on');
+	sql($node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'; DELETE FROM test.stops");
+	eval { $call->quit };
+	ends_well('shared', write_to('shared'), 'cancelled');
+}
+make_converted('taken');
+{
+	my $call = split_until('taken', 4);
+
+	terminate($call);
+	sql($node, "SELECT rowkeeper.partition('taken', keep => '1 day', on_expiry => 'detach')");
+	sql($node, "CALL rowkeeper.partition_convert('taken')");
+	is_sql($node, "SELECT count(*), test.leftovers() FROM taken", '3000|', 'retention that was switched on meanwhile');
+	sql($node, "SELECT rowkeeper.partition('taken', keep => '0')");
+	make_converted('detached');
+	$call = split_until('detached', 4);
+	terminate($call);
+	my $wide = sql($node, "SELECT partition::text FROM rowkeeper._partition_splits WHERE relation = 'detached'::regclass");
+
+	sql($node, "ALTER TABLE detached DETACH PARTITION $wide");
+	sql($node, "INSERT INTO $wide (v) VALUES ('his own')");
+	sql($node, "SET client_min_messages = warning; CALL rowkeeper.partition_convert('detached')");
+	is_sql($node, "SELECT count(*), test.leftovers() = '$wide', (SELECT count(*) FROM pg_trigger WHERE tgrelid = '$wide'::regclass) FROM $wide",
+		'3001|t|0', 'a partition that its owner has detached is left as it is');
+	sql($node, "DROP TABLE detached, $wide, taken");
+}
+
 # ---- given up ----
 
 make_converted('leaving');

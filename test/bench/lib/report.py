@@ -3,7 +3,7 @@
 import os
 import platform
 
-from . import bulk, convert, partition, soft_delete, stamp, tenant
+from . import bulk, convert, partition, soft_delete, split, stamp, tenant
 from .figures import MB, Figures, spread
 from .picture import draw
 from .single_row import TARGET_PAIRS
@@ -99,6 +99,7 @@ def tables(results):
     yield from tenant.tables(results)
     yield from partition.tables(results)
     yield from convert.tables(results)
+    yield from split.tables(results)
     yield from other_tables(results)
 
 
