@@ -281,7 +281,7 @@ CREATE TRIGGER stop BEFORE UPDATE ON rowkeeper._progress FOR EACH ROW EXECUTE FU
 SET ROLE partition_split_owner;
 CALL rowkeeper.partition_convert('guarded', split => true);
 RESET ROLE;
-SELECT relname, relacl, (SELECT string_agg(attacl::text, ' ') FROM pg_attribute a WHERE a.attrelid = c.oid) AS columns
+SELECT relname, (SELECT string_agg(DISTINCT grantee::regrole::text, ', ') FROM aclexplode(relacl)) AS grantees, (SELECT string_agg(attacl::text, ' ') FROM pg_attribute a WHERE a.attrelid = c.oid) AS columns
 FROM pg_class c WHERE relname IN ('guarded_hist', 'guarded_p10') ORDER BY 1;
 SET ROLE partition_split_eve;
 CREATE FUNCTION partition_split_eve.shorten(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'runs as %', current_user; RETURN $1; END $$;
@@ -320,7 +320,7 @@ DROP TABLE guarded;
 CREATE TABLE chars (code char(8), bits bit(12), at int, PRIMARY KEY (code, bits, at));
 INSERT INTO chars SELECT 'a' || n, n::bit(12), n % 45 FROM generate_series(1, 700) n;
 CALL rowkeeper.partition_convert('chars', 'at', '10', split => true);
-SELECT tableoid::regclass, count(*) FROM chars GROUP BY 1 ORDER BY 1::text COLLATE "C";
+SELECT tableoid::regclass, count(*) FROM chars GROUP BY 1 ORDER BY tableoid::regclass::text COLLATE "C";
 
 -- what becomes of names and owners meanwhile
 CREATE SCHEMA partition_split_moving;
