@@ -412,7 +412,7 @@ extern bool rk_partition_split_give_up(FunctionCallInfo fcinfo, Oid root);
 extern void rk_partition_split_init(void);
 
 /* split_leaves.c: the partitions to be, and the triggers */
-extern RkPartitionSet *rk_split_load_set(Oid root);
+extern const RkPartition *rk_split_load_wide(RkSplitCall *call, const RkSplit *split, RkPartitionSet **set);
 extern RkLockRequest *rk_split_partner_locks(Oid root, LOCKMODE mode, int room, int *count);
 extern void rk_split_begin(RkSplitCall *call);
 extern void rk_split_make_leaves(RkSplitCall *call);

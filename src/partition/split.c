@@ -132,7 +132,10 @@ rk_split_is_in_the_way(const ErrorData *error)
 		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
 }
 
-/* A step whose transaction gives way to others, and comes again; returns how long it took, in microseconds. */
+/*
+ * A step whose transaction gives way to others, and comes again. Returns how
+ * long it took, in microseconds.
+ */
 long
 rk_split_give_way(RkSplitCall *call, RkSplitStep step, void (*failed) (RkSplitCall *call))
 {

@@ -84,8 +84,8 @@ find_first(const RkPartitionSet *set, const RkPartition *wide)
 	return rk_grid_point(&set->grid, rk_grid_number(&set->grid, Min(position, wide->upper - 1)));
 }
 
-RkPartitionSet *
-rk_split_load_set(Oid root)
+static RkPartitionSet *
+load_set(Oid root)
 {
 	RkPartitionOptions *options;
 
@@ -97,6 +97,19 @@ rk_split_load_set(Oid root)
 				 errmsg("partitions of %s are not maintained", rk_relation_name(root)),
 				 errhint("SELECT rowkeeper.partition(%s) begins.", quote_literal_cstr(rk_relation_name(root)))));
 	return rk_partition_set_load(root, options);
+}
+
+/* The partition that is divided, and the table's set; NULL: it is none of its partitions any more. */
+const RkPartition *
+rk_split_load_wide(RkSplitCall *call, const RkSplit *split, RkPartitionSet **set)
+{
+	const RkPartition *wide;
+
+	*set = load_set(call->root);
+	wide = rk_partition_find(*set, split->wide);
+	if (wide == NULL)
+		call->altered = true;
+	return wide;
 }
 
 /* The tables of its foreign keys, for a partition that is to have them. */
@@ -238,7 +251,7 @@ rk_split_begin(RkSplitCall *call)
 	Beginning	beginning;
 
 	LockRelationOid(call->root, ShareUpdateExclusiveLock);
-	set = rk_split_load_set(call->root);
+	set = load_set(call->root);
 	wide = choose_wide(set, &split->first);
 	if (wide == NULL)
 	{
@@ -317,13 +330,9 @@ rk_split_make_leaves(RkSplitCall *call)
 	call->more = false;
 	if (split == NULL || split->watched)
 		return;
-	set = rk_split_load_set(call->root);
-	wide = rk_partition_find(set, split->wide);
+	wide = rk_split_load_wide(call, split, &set);
 	if (wide == NULL)
-	{
-		call->altered = true;
 		return;
-	}
 	model = set_of_wide(set, wide);
 	foreach(lc, plan_leaves(set, wide, split->first))
 	{
@@ -406,13 +415,9 @@ rk_split_watch(RkSplitCall *call)
 	rk_progress_update(2, 0);
 	if (split == NULL || split->watched)
 		return;
-	set = rk_split_load_set(call->root);
-	wide = rk_partition_find(set, split->wide);
+	wide = rk_split_load_wide(call, split, &set);
 	if (wide == NULL)
-	{
-		call->altered = true;
 		return;
-	}
 	error = rk_attempt_and_undo(rehearse, split);
 	if (error != NULL && !rk_split_is_in_the_way(error))
 		ReThrowError(error);

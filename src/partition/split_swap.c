@@ -196,13 +196,9 @@ swap(RkSplitCall *call)
 	rk_split_check(split->root, split->wide);
 	if (!is_still_true(&swap))
 		return;
-	set = rk_split_load_set(call->root);
-	wide = rk_partition_find(set, split->wide);
+	wide = rk_split_load_wide(call, split, &set);
 	if (wide == NULL)
-	{
-		call->altered = true;
 		return;
-	}
 	swap.lower = rk_partition_lower_text(set, wide);
 	swap.upper = rk_partition_upper_text(set, wide);
 	rk_partition_dress_prepare(split->root);
