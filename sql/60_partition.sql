@@ -413,7 +413,11 @@ WHERE s.default_partition IS NOT NULL AND d.rows > 0
 UNION ALL
 SELECT 'pending_detach', 'warning', s.table_schema, s.full_name,
 	pg_catalog.format('the detach of %s is pending: no other can be detached concurrently', s.pending),
-	pg_catalog.format('ALTER TABLE %s DETACH PARTITION %s FINALIZE', s.full_name, s.pending)
+	pg_catalog.format('ALTER TABLE %s DETACH PARTITION %s FINALIZE',
+		(SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+		FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class c ON c.oid = h.inhparent
+			JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE h.inhrelid = pg_catalog.to_regclass(s.pending)), s.pending)
 FROM states s
 WHERE s.pending IS NOT NULL
 	AND NOT EXISTS (SELECT FROM rowkeeper._partition_intents i

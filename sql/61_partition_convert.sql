@@ -19,10 +19,10 @@ COMMENT ON TABLE rowkeeper._partition_conversions IS
 CREATE PROCEDURE partition_convert(target regclass, "by" name DEFAULT NULL, every text DEFAULT NULL, ahead text DEFAULT NULL,
                                    keep text DEFAULT NULL, on_expiry text DEFAULT NULL, archive_schema name DEFAULT NULL,
                                    timezone text DEFAULT NULL, partition_schema name DEFAULT NULL, brin boolean DEFAULT NULL,
-                                   epoch text DEFAULT NULL)
+                                   epoch text DEFAULT NULL, split boolean DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'rowkeeper_partition_convert';
-COMMENT ON PROCEDURE partition_convert(regclass, name, text, text, text, text, name, text, name, boolean, text) IS
-    'makes a plain table one with partitions while it is in use; the table as it is becomes the first of them. Options as of partition(). Commits as it goes; called again, it goes on where it was; partition_off() gives it up';
+COMMENT ON PROCEDURE partition_convert(regclass, name, text, text, text, text, name, text, name, boolean, text, boolean) IS
+    'makes a plain table one with partitions while it is in use; the table as it is becomes the first of them. Options as of partition(); split: its rows are moved to partitions of a period each, too. Commits as it goes; called again, it goes on where it was; partition_off() gives it up';
 
 -- The name of the index that becomes the table's primary key.
 CREATE FUNCTION rowkeeper._partition_convert_index(target oid) RETURNS name

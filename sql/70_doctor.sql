@@ -145,7 +145,10 @@ SELECT 'partition', f.check_name, f.level, f.schema, f.object, f.detail, f.remed
 FROM rowkeeper._partition_findings f
 UNION ALL
 SELECT 'partition', f.check_name, f.level, f.schema, f.object, f.detail, f.remedy
-FROM rowkeeper._partition_convert_findings f;
+FROM rowkeeper._partition_convert_findings f
+UNION ALL
+SELECT 'partition', f.check_name, f.level, f.schema, f.object, f.detail, f.remedy
+FROM rowkeeper._partition_split_findings f;
 REVOKE ALL ON rowkeeper._findings FROM PUBLIC;
 GRANT SELECT ON rowkeeper._findings TO PUBLIC;
 COMMENT ON VIEW rowkeeper._findings IS 'The findings of every feature; read them through rowkeeper.doctor().';

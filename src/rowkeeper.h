@@ -91,6 +91,7 @@ extern uint64 rk_run_args(Oid role, const char *sql, int nargs, Oid *types,
 						  Datum *values, const char *nulls);
 extern Datum rk_fetch(Oid role, const char *sql, int nargs, Oid *types,
 					  Datum *values, const char *nulls, bool *isnull);
+extern char *rk_fetch_text_planned(SPIPlanPtr *plan, Oid object, const char *sql);
 extern List *rk_fetch_oids(const char *sql);
 extern Datum rk_fetch_about(Oid role, Oid object, const char *sql, bool *isnull);
 extern char *rk_fetch_text_about(Oid role, Oid object, const char *sql);

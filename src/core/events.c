@@ -28,7 +28,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
 
-#define MAX_LISTENERS 8
+#define MAX_LISTENERS 16
 
 static const RkEventListener *listeners[MAX_LISTENERS];
 static int	listener_count = 0;

@@ -354,6 +354,32 @@ rk_fetch(Oid role, const char *sql, int nargs, Oid *types, Datum *values,
 	return value;
 }
 
+/* As rk_fetch_text_about(), as the extension's owner, of a query that is planned once. */
+char *
+rk_fetch_text_planned(SPIPlanPtr *plan, Oid object, const char *sql)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(object)};
+	MemoryContext caller = CurrentMemoryContext;
+	char	   *text = NULL;
+	RkIdentity	saved;
+
+	rk_identity_assume(&saved, rk_extension_owner(), false);
+	SPI_connect();
+	if (SPI_execute_plan(rk_plan_once(plan, sql, 1, types), values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not run \"%s\"", sql);
+	if (SPI_processed > 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(caller);
+
+		text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	rk_identity_restore(&saved);
+	return text;
+}
+
 /*
  * Run a query of ours as the caller, under the pinned settings, and return
  * the OIDs in its first column.

@@ -122,48 +122,123 @@ compare_partitions(const void *a, const void *b)
 	return x->lower < y->lower ? -1 : x->lower > y->lower ? 1 : 0;
 }
 
-/* Read the partitions that there are now, committed or our own. */
-void
-rk_partition_set_read(RkPartitionSet *set)
+/*
+ * Whether a partition is what a split has made: of several periods, and
+ * partitioned by the key itself, so that its own partitions are as the table's.
+ * (One of a single period may be partitioned by the key, too: that is the
+ * affair of who did so.) As long as the period is not known, none is.
+ */
+static bool
+is_history(const RkPartitionSet *set, const RkPartition *part)
+{
+	AttrNumber	column;
+
+	if (set->grid.step.count == 0 || rk_partition_key_problem(part->relid, &column) != NULL ||
+		strcmp(get_attname(part->relid, column, false), set->key->name) != 0)
+		return false;
+	return part->lower == RK_NO_START || rk_grid_next(&set->grid, part->lower) < part->upper;
+}
+
+static void
+add_partition(RkPartitionSet *set, const RkPartition *part, int *room)
+{
+	if (set->count == *room)
+	{
+		*room *= 2;
+		set->parts = repalloc(set->parts, sizeof(RkPartition) * *room);
+	}
+	set->parts[set->count++] = *part;
+}
+
+static void
+read_children(RkPartitionSet *set, Oid parent, int *room)
 {
 	Relation	catalog = table_open(InheritsRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	row;
-	int			room = 64;
-
-	set->parts = palloc(sizeof(RkPartition) * room);
-	set->count = 0;
-	set->default_partition = InvalidOid;
 
 	ScanKeyInit(&key, Anum_pg_inherits_inhparent, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(set->root));
+				ObjectIdGetDatum(parent));
 	scan = systable_beginscan(catalog, InheritsParentIndexId, true, NULL, 1, &key);
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
 	{
 		Form_pg_inherits form = (Form_pg_inherits) GETSTRUCT(row);
 		HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(form->inhrelid));
-		RkPartition part = {.relid = form->inhrelid,.pending = form->inhdetachpending};
+		RkPartition part = {.relid = form->inhrelid,.parent = parent,.pending = form->inhdetachpending};
 		bool		is_default;
 
 		if (!HeapTupleIsValid(tuple))
 			continue;			/* dropped at this moment */
 		if (read_partition(set->key, tuple, &part, &is_default))
 		{
-			if (set->count == room)
-			{
-				room *= 2;
-				set->parts = repalloc(set->parts, sizeof(RkPartition) * room);
-			}
-			set->parts[set->count++] = part;
+			int			before = set->count;
+
+			if (parent == set->root && !part.pending && part.relkind == RELKIND_PARTITIONED_TABLE &&
+				is_history(set, &part))
+				read_children(set, part.relid, room);
+			if (set->count == before)
+				add_partition(set, &part, room);
+			else
+				set->histories = lappend(set->histories, memcpy(palloc(sizeof(RkPartition)), &part, sizeof(RkPartition)));
 		}
-		else if (is_default)
+		else if (is_default && parent == set->root)
 			set->default_partition = form->inhrelid;
 		ReleaseSysCache(tuple);
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
+}
+
+/*
+ * Read the partitions that there are now, committed or our own. Those of what a
+ * split has made stand for it, as long as it has any.
+ */
+void
+rk_partition_set_read(RkPartitionSet *set)
+{
+	int			room = 64;
+
+	set->parts = palloc(sizeof(RkPartition) * room);
+	set->count = 0;
+	set->histories = NIL;
+	set->default_partition = InvalidOid;
+	read_children(set, set->root, &room);
 	qsort(set->parts, set->count, sizeof(RkPartition), compare_partitions);
+}
+
+/* The table that a new partition at a position is to be attached to. */
+Oid
+rk_partition_parent_for(const RkPartitionSet *set, int64 position)
+{
+	ListCell   *lc;
+
+	foreach(lc, set->histories)
+	{
+		const RkPartition *history = lfirst(lc);
+
+		if (history->lower <= position && position < history->upper)
+			return history->relid;
+	}
+	return set->root;
+}
+
+const RkPartition *
+rk_partition_find(const RkPartitionSet *set, Oid partition)
+{
+	for (int i = 0; i < set->count; i++)
+		if (set->parts[i].relid == partition)
+			return &set->parts[i];
+	return NULL;
+}
+
+/* The table that a partition is attached to. */
+Oid
+rk_partition_parent_of(const RkPartitionSet *set, Oid partition)
+{
+	const RkPartition *part = rk_partition_find(set, partition);
+
+	return part == NULL ? set->root : part->parent;
 }
 
 /*

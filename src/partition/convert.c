@@ -20,18 +20,14 @@
 #include "catalog/pg_class.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "pgstat.h"
-#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/wait_event.h"
 
+#define ARG_SPLIT 11
 #define STEPS 7
-#define LONGEST_SWAP_MS 2000	/* to parse a view anew can run its owner's
-								 * code */
 
 PG_FUNCTION_INFO_V1(rowkeeper_partition_convert);
 
@@ -86,15 +82,6 @@ commit_step(Call *call, Step step)
 }
 
 static void
-pause_between(int attempts)
-{
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, rk_partition_pause(attempts),
-					 PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-}
-
-static void
 give_up_attempts(const Call *call)
 {
 	ereport(ERROR,
@@ -125,7 +112,7 @@ insist_on_step(Call *call, Step step)
 			return;
 		if (TimestampDifferenceExceeds(since, GetCurrentTimestamp(), rk_lock_patience))
 			commit_step(call, fail_for_lock);
-		pause_between(attempts);
+		rk_partition_wait(attempts, 0);
 	}
 }
 
@@ -332,21 +319,8 @@ swap(Call *call)
 	/* what is read under the locks is in the caches then */
 	rk_convert_check(call->relid, call->conversion->key, call->caller);
 	rk_convert_warm_up(call->conversion);
-	(void) rk_partition_try_for(LONGEST_SWAP_MS, rk_convert_locks(call->conversion), swap_under_locks, call,
+	(void) rk_partition_try_for(RK_LONGEST_SWAP_MS, rk_convert_locks(call->conversion), swap_under_locks, call,
 								call->insist, &call->failure);
-}
-
-/* For how long nobody could use the table: for who measures. */
-static void
-say_how_long(const Call *call)
-{
-	long		seconds;
-	int			microseconds;
-
-	TimestampDifference(call->locked_at, GetCurrentTimestamp(), &seconds, &microseconds);
-	ereport(DEBUG1,
-			(errmsg_internal("the table was locked for %.1f ms, after %d attempts",
-							 seconds * 1000.0 + microseconds / 1000.0, call->attempts)));
 }
 
 /* The partitioned table has the table's name. */
@@ -463,7 +437,7 @@ convert(Call *call)
 		commit_step(call, validate_check);
 		make_index(call);
 		insist_on_step(call, swap);
-		say_how_long(call);
+		rk_partition_say_locked(call->locked_at, call->attempts);
 		commit_step(call, go_on_with_root);
 	}
 	finish_conversion(call);
@@ -473,7 +447,8 @@ convert(Call *call)
  * rowkeeper.partition_convert(target regclass, by name, every text, ...)
  *
  * Makes a plain table a partitioned one while it is in use; options as of
- * partition(). Begun before: goes on, as it was told then. Partitioned
+ * partition(). split: divides what becomes its first partition, or is that
+ * (split.c). Begun before: goes on, as it was told then. Partitioned
  * already: a NOTICE. Locks: ACCESS EXCLUSIVE twice, for some milliseconds,
  * within rowkeeper.lock_budget and for as long as rowkeeper.lock_patience, on
  * the table and at the swap also on its views, sequences and the tables of its
@@ -488,6 +463,7 @@ rowkeeper_partition_convert(PG_FUNCTION_ARGS)
 {
 	Call		call = {.fcinfo = fcinfo,.caller = GetUserId()};
 	Oid			locked;
+	bool		split;
 
 	call.relid = locked = rk_target_argument(fcinfo);
 	rk_check_non_atomic(fcinfo, "partition_convert()");
@@ -495,13 +471,16 @@ rowkeeper_partition_convert(PG_FUNCTION_ARGS)
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	call.context = AllocSetContextCreate(CurrentMemoryContext, "rowkeeper conversion", ALLOCSET_DEFAULT_SIZES);
 	rk_convert_lock(locked);
+	split = (!PG_ARGISNULL(ARG_SPLIT) && PG_GETARG_BOOL(ARG_SPLIT)) || rk_partition_is_splitting(call.relid);
 	if (rk_partition_is_plain(call.relid) || rk_convert_read(call.relid) != NULL)
 		convert(&call);
-	else
+	else if (!split)
 		ereport(NOTICE,
 				(errmsg("%s is partitioned already", rk_relation_name(call.relid)),
 				 errhint("SELECT rowkeeper.partition(%s) changes how its partitions are maintained.",
 						 quote_literal_cstr(rk_relation_name(call.relid)))));
+	if (split)
+		rk_partition_split(call.relid);
 	rk_convert_unlock(locked);
 	if (call.relid != locked)
 		rk_convert_unlock(call.relid);

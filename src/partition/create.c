@@ -55,8 +55,8 @@ run_step(FunctionCallInfo fcinfo, Oid owner, const char *sql)
 
 /* ---- names ---- */
 
-static char *
-schema_of_new(const RkPartitionSet *set)
+char *
+rk_partition_schema_of_new(const RkPartitionSet *set)
 {
 	return set->options->partition_schema != NULL ? set->options->partition_schema
 		: get_namespace_name(get_rel_namespace(set->root));
@@ -212,15 +212,15 @@ build(FunctionCallInfo fcinfo, const RkPartitionSet *set, const char *schema,
 char *
 rk_partition_create_sql(const RkPartitionSet *set, const RkWanted *wanted)
 {
-	return create_sql(set, schema_of_new(set), wanted->name, rk_partition_model(set));
+	return create_sql(set, rk_partition_schema_of_new(set), wanted->name, rk_partition_model(set));
 }
 
 char *
 rk_partition_attach_sql(const RkPartitionSet *set, const RkWanted *wanted)
 {
 	return psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
-					rk_relation_name(set->root),
-					quote_qualified_identifier(schema_of_new(set), wanted->name),
+					rk_relation_name(rk_partition_parent_for(set, wanted->lower)),
+					quote_qualified_identifier(rk_partition_schema_of_new(set), wanted->name),
 					wanted->lower_text, wanted->upper_text);
 }
 
@@ -231,7 +231,7 @@ rk_partition_is_made(const RkPartitionSet *set, const RkWanted *wanted)
 	RkPartitionSet now = *set;
 
 	/* under this name, or it is not there */
-	if (!OidIsValid(get_relname_relid(wanted->name, get_namespace_oid(schema_of_new(set), false))))
+	if (!OidIsValid(get_relname_relid(wanted->name, get_namespace_oid(rk_partition_schema_of_new(set), false))))
 		return false;
 	rk_partition_set_read(&now);
 	return rk_partition_wanted_for(&now, wanted->lower) == NULL;
@@ -243,7 +243,7 @@ rk_partition_build(FunctionCallInfo fcinfo, const RkPartitionSet *set, const RkW
 {
 	if (set->options->partition_schema != NULL)
 		rk_partition_check_schema("partition_schema", set->options->partition_schema, set->owner);
-	return build(fcinfo, set, schema_of_new(set), wanted->name, rk_partition_model(set));
+	return build(fcinfo, set, rk_partition_schema_of_new(set), wanted->name, rk_partition_model(set));
 }
 
 /* Whether there is anything that needs the indexes of a partition to be known. */

@@ -11,6 +11,7 @@
 
 #include "catalog/catalog.h"
 #include "catalog/namespace.h"
+#include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -411,19 +412,21 @@ warn_of_pending(Oid root)
 {
 	bool		isnull;
 	Datum		pending = rk_fetch_about(rk_extension_owner(), root,
-										 "SELECT inhrelid FROM pg_inherits WHERE inhparent = $1 AND inhdetachpending", &isnull);
+										 "SELECT i.inhrelid FROM pg_inherits i WHERE i.inhdetachpending"
+										 " AND pg_partition_root(i.inhparent) = $1", &isnull);
+	Oid			partition = isnull ? InvalidOid : DatumGetObjectId(pending);
+	Oid			parent = isnull ? InvalidOid : get_partition_parent(partition, true);
 
 	if (!isnull)
 		ereport(WARNING,
-				(errmsg("the detach of %s from %s is pending", rk_relation_name(DatumGetObjectId(pending)), rk_relation_name(root)),
-				 errhint("ALTER TABLE %s DETACH PARTITION %s FINALIZE", rk_relation_name(root),
-						 rk_relation_name(DatumGetObjectId(pending)))));
+				(errmsg("the detach of %s from %s is pending", rk_relation_name(partition), rk_relation_name(parent)),
+				 errhint("ALTER TABLE %s DETACH PARTITION %s FINALIZE", rk_relation_name(parent), rk_relation_name(partition))));
 }
 
 static bool
 disable_partitions(FunctionCallInfo fcinfo, Oid root)
 {
-	if (rk_partition_convert_give_up(fcinfo, root))
+	if (rk_partition_convert_give_up(fcinfo, root) || rk_partition_split_give_up(fcinfo, root))
 		return true;
 	if (!rk_partition_options_forget(root))
 		return false;
@@ -545,5 +548,6 @@ rk_partition_init(void)
 	rk_partition_enable_init();
 	rk_partition_upkeep_init();
 	rk_partition_convert_init();
+	rk_partition_split_init();
 	rk_partition_own_init();
 }

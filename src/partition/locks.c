@@ -13,11 +13,14 @@
 #include "access/relation.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timeout.h"
+#include "utils/wait_event.h"
 
 #define LONGEST_BODY_MS 60000	/* once the locks are had */
 #define FIRST_PAUSE_MS 40
@@ -199,8 +202,8 @@ rk_partition_try(const RkLockRequest *locks, void (*body) (void *arg), void *arg
 	return rk_partition_try_for(LONGEST_BODY_MS, locks, body, arg, insist, failure);
 }
 
-static void
-add_lock(RkLockRequest *locks, int *count, Oid relid, LOCKMODE mode)
+void
+rk_partition_add_lock(RkLockRequest *locks, int *count, Oid relid, LOCKMODE mode)
 {
 	locks[*count].relid = relid;
 	locks[*count].mode = mode;
@@ -216,6 +219,29 @@ rk_partition_pause(int attempts)
 	return (int) pg_prng_uint64_range(&pg_global_prng_state, pause / 2, pause + pause / 2);
 }
 
+/* Sleep until then, and no less than so many milliseconds; the transaction goes on. */
+void
+rk_partition_wait(int attempts, int at_least)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 Max(rk_partition_pause(attempts), at_least), PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* For how long nobody could use a table: for who measures. */
+void
+rk_partition_say_locked(TimestampTz since, int attempts)
+{
+	long		seconds;
+	int			microseconds;
+
+	TimestampDifference(since, GetCurrentTimestamp(), &seconds, &microseconds);
+	ereport(DEBUG1,
+			(errmsg_internal("the table was locked for %.1f ms, after %d attempts",
+							 seconds * 1000.0 + microseconds / 1000.0, attempts)));
+}
+
 /* The locks that attaching a partition takes, in the order of OIDs. */
 RkLockRequest *
 rk_partition_attach_locks(const RkPartitionSet *set)
@@ -228,11 +254,11 @@ rk_partition_attach_locks(const RkPartitionSet *set)
 
 	partners = list_delete_oid(partners, set->root);
 
-	add_lock(locks, &count, set->root, to_itself ? ShareRowExclusiveLock : ShareUpdateExclusiveLock);
+	rk_partition_add_lock(locks, &count, set->root, to_itself ? ShareRowExclusiveLock : ShareUpdateExclusiveLock);
 	foreach(lc, partners)
-		add_lock(locks, &count, lfirst_oid(lc), ShareRowExclusiveLock);
+		rk_partition_add_lock(locks, &count, lfirst_oid(lc), ShareRowExclusiveLock);
 	if (OidIsValid(set->default_partition))
-		add_lock(locks, &count, set->default_partition, AccessExclusiveLock);
+		rk_partition_add_lock(locks, &count, set->default_partition, AccessExclusiveLock);
 	return locks;
 }
 
@@ -250,13 +276,13 @@ rk_partition_removal_locks(const RkPartitionSet *set, Oid partition, bool detach
 	ListCell   *lc;
 
 	if (detach)
-		add_lock(locks, &count, set->root, AccessExclusiveLock);
+		rk_partition_add_lock(locks, &count, rk_partition_parent_of(set, partition), AccessExclusiveLock);
 	if (detach && OidIsValid(set->default_partition))
-		add_lock(locks, &count, set->default_partition, AccessExclusiveLock);
+		rk_partition_add_lock(locks, &count, set->default_partition, AccessExclusiveLock);
 	if (detach || drop)
 		foreach(lc, partners)
-			add_lock(locks, &count, lfirst_oid(lc), drop ? AccessExclusiveLock : ShareRowExclusiveLock);
+			rk_partition_add_lock(locks, &count, lfirst_oid(lc), drop ? AccessExclusiveLock : ShareRowExclusiveLock);
 	foreach(lc, tree)
-		add_lock(locks, &count, lfirst_oid(lc), AccessExclusiveLock);
+		rk_partition_add_lock(locks, &count, lfirst_oid(lc), AccessExclusiveLock);
 	return locks;
 }

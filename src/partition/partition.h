@@ -132,6 +132,7 @@ extern void rk_partition_registry_refresh(void);
 typedef struct RkPartition
 {
 	Oid			relid;
+	Oid			parent;			/* the table, or what a split has put under it */
 	char		relkind;
 	bool		pending;		/* its detach is */
 	int64		lower;
@@ -148,6 +149,8 @@ typedef struct RkPartitionSet
 	RkGrid		grid;
 	RkPartition *parts;			/* by lower bound; without the default one */
 	int			count;
+	List	   *histories;		/* RkPartition *: what a split has put above
+								 * some */
 	Oid			default_partition;	/* or InvalidOid */
 	bool		look_at_rows;	/* pages are not enough: inserts that were
 								 * rolled back leave some */
@@ -156,8 +159,11 @@ typedef struct RkPartitionSet
 extern char *rk_partition_key_problem(Oid relid, AttrNumber *column);
 extern RkPartitionSet *rk_partition_set_load(Oid root, RkPartitionOptions *options);
 extern void rk_partition_set_read(RkPartitionSet *set);
+extern const RkPartition *rk_partition_find(const RkPartitionSet *set, Oid partition);
 extern char *rk_partition_lower_text(const RkPartitionSet *set, const RkPartition *part);
 extern char *rk_partition_upper_text(const RkPartitionSet *set, const RkPartition *part);
+extern Oid	rk_partition_parent_for(const RkPartitionSet *set, int64 position);
+extern Oid	rk_partition_parent_of(const RkPartitionSet *set, Oid partition);
 extern int	rk_partition_covering(const RkPartitionSet *set, int64 position);
 
 /* shown.c: what the partitions of a table show of how they are made */
@@ -191,6 +197,7 @@ extern void rk_partition_check_schema(const char *option, const char *schema, Oi
 
 /* create.c: one new partition */
 extern void rk_partition_run(Oid owner, const char *sql);
+extern char *rk_partition_schema_of_new(const RkPartitionSet *set);
 extern char *rk_partition_create_sql(const RkPartitionSet *set, const RkWanted *wanted);
 extern char *rk_partition_attach_sql(const RkPartitionSet *set, const RkWanted *wanted);
 extern bool rk_partition_is_made(const RkPartitionSet *set, const RkWanted *wanted);
@@ -210,11 +217,17 @@ typedef struct RkLockRequest
 	LOCKMODE	mode;
 } RkLockRequest;
 
+#define RK_LONGEST_SWAP_MS 2000	/* to parse a view anew, say, can run its
+								 * owner's code */
+
 extern List *rk_partition_partners(Oid root);
 extern bool rk_partition_may_attach(const RkPartitionSet *set);
 extern bool rk_partition_try_for(int limit, const RkLockRequest *locks, void (*body) (void *arg), void *arg,
 								 bool insist, ErrorData **failure);
 extern int	rk_partition_pause(int attempts);
+extern void rk_partition_wait(int attempts, int at_least);
+extern void rk_partition_say_locked(TimestampTz since, int attempts);
+extern void rk_partition_add_lock(RkLockRequest *locks, int *count, Oid relid, LOCKMODE mode);
 extern bool rk_partition_try(const RkLockRequest *locks, void (*body) (void *arg), void *arg,
 							 bool insist, ErrorData **failure);
 extern RkLockRequest *rk_partition_attach_locks(const RkPartitionSet *set);
@@ -332,5 +345,99 @@ extern void rk_convert_run(Oid role, bool quiet, const char *sql);
 extern RkLockRequest *rk_convert_locks(const RkConversion *conversion);
 extern void rk_convert_warm_up(const RkConversion *conversion);
 extern Oid	rk_convert_swap(FunctionCallInfo fcinfo, const RkConversion *conversion);
+
+/* split.c: a wide partition is divided while it is in use */
+typedef struct RkSplit
+{
+	Oid			root;
+	Oid			owner;
+	Oid			wide;			/* the partition; InvalidOid: dropped */
+	Oid			history;		/* what takes its place; InvalidOid: dropped */
+	int64		first;			/* where the period of its oldest row begins */
+	char	   *search_path;	/* of the owner's code, where it runs for us */
+	bool		watched;		/* it has the triggers */
+	List	   *position;		/* the last key that was copied, as texts */
+	bool		scanned;		/* all were looked at once */
+	int64		copied_at;		/* a full transaction id after the last copy;
+								 * 0: they are not */
+	bool		swapped;
+} RkSplit;
+
+typedef struct RkSplitCall
+{
+	Oid			root;
+	MemoryContext context;		/* of all of it */
+	MemoryContext step_context;
+	bool		insist;
+	bool		more;
+	bool		altered;		/* begin anew */
+	int			limit;			/* rows of a batch */
+	int			batches;
+	int64		done;
+	char	   *rights;			/* of the table, as the copy has them */
+	bool		swapped;
+	bool		nothing;		/* is to be split */
+	int			attempts;		/* at the swap */
+	TimestampTz locked_at;
+	ErrorData  *failure;		/* of a lock, in this step */
+	char	   *reason;			/* the last one's */
+} RkSplitCall;
+
+typedef void (*RkSplitStep) (RkSplitCall *call);
+
+#define RK_SPLIT_TRIGGER "!rowkeeper_split"
+#define RK_SPLIT_TRUNCATE_TRIGGER "!rowkeeper_split_truncate"
+#define RK_SPLIT_CHECK "rowkeeper_split"
+
+/* SQL: what they have that are named by these arguments, by version */
+#define RK_SPLIT_OBJECTS(arguments) \
+	"ARRAY(SELECT o.item FROM rowkeeper._partition_split_objects(" arguments ") o ORDER BY o.item COLLATE \"C\")"
+
+extern void rk_split_commit(RkSplitCall *call, RkSplitStep step);
+extern void rk_split_insist(RkSplitCall *call, RkSplitStep step);
+extern long rk_split_give_way(RkSplitCall *call, RkSplitStep step, void (*failed) (RkSplitCall *call));
+extern bool rk_split_is_in_the_way(const ErrorData *error);
+extern RkSplit *rk_split_useful(RkSplitCall *call);
+extern bool rk_partition_is_splitting(Oid root);
+extern void rk_partition_split(Oid root);
+
+/* split_state.c: what is known of it, and taken back */
+extern RkSplit *rk_split_read(Oid root);
+extern RkSplit *rk_split_current(Oid root);
+extern void rk_split_check_there(Oid root);
+extern void rk_split_note(const RkSplit *split, const char *change);
+extern void rk_split_note_position(const RkSplit *split, List *position);
+extern void rk_split_write(const RkSplit *split);
+extern void rk_split_forget(Oid root);
+extern bool rk_split_is_unaltered(const RkSplit *split);
+extern void rk_split_check(Oid root, Oid wide);
+extern void rk_split_drop_triggers(Oid wide);
+extern void rk_split_undo(const RkSplit *split);
+extern bool rk_partition_split_give_up(FunctionCallInfo fcinfo, Oid root);
+extern void rk_partition_split_init(void);
+
+/* split_leaves.c: the partitions to be, and the triggers */
+extern const RkPartition *rk_split_load_wide(RkSplitCall *call, const RkSplit *split, RkPartitionSet **set);
+extern RkLockRequest *rk_split_partner_locks(Oid root, LOCKMODE mode, int room, int *count);
+extern void rk_split_begin(RkSplitCall *call);
+extern void rk_split_make_leaves(RkSplitCall *call);
+extern void rk_split_watch(RkSplitCall *call);
+
+/* split_copy.c: the rows there are */
+extern char *rk_split_key_columns(const RkRowKey *key, const char *prefix);
+extern bool rk_split_can_follow(const RkRowKey *key);
+extern int	rk_split_copy(const RkSplit *split, List *position, int limit, List **last);
+extern void rk_split_copy_rows(RkSplitCall *call);
+extern void rk_split_wait_for_snapshots(RkSplitCall *call);
+extern void rk_split_compare(RkSplitCall *call);
+
+/* split_swap.c: one for the other */
+extern void rk_split_swap(RkSplitCall *call);
+extern void rk_split_drop_old(RkSplitCall *call);
+extern void rk_split_finish(RkSplitCall *call);
+extern void rk_split_analyze(RkSplitCall *call);
+
+/* split_apply.c: what is written meanwhile */
+extern void rk_split_apply_init(void);
 
 #endif							/* RK_PARTITION_H */

@@ -124,7 +124,7 @@ typedef struct Removal
 static char *
 detach_sql(const RkPartitionSet *set, Oid partition, const char *how)
 {
-	return psprintf("ALTER TABLE %s DETACH PARTITION %s%s", rk_relation_name(set->root),
+	return psprintf("ALTER TABLE %s DETACH PARTITION %s%s", rk_relation_name(rk_partition_parent_of(set, partition)),
 					rk_relation_name(partition), how);
 }
 
@@ -245,7 +245,7 @@ finalize(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run, Oid partit
 {
 	Removal		removal = {.set = set,.partition = partition};
 	RkLockRequest locks[] = {
-		{set->root, ShareUpdateExclusiveLock},
+		{rk_partition_parent_of(set, partition), ShareUpdateExclusiveLock},
 		{partition, AccessExclusiveLock},
 		{InvalidOid, NoLock}
 	};
@@ -309,15 +309,6 @@ static bool
 is_recent(Oid partition)
 {
 	return intent_is(partition, "since > clock_timestamp() - interval '1 hour'");
-}
-
-static const RkPartition *
-find_partition(const RkPartitionSet *set, Oid relid)
-{
-	for (int i = 0; i < set->count; i++)
-		if (set->parts[i].relid == relid)
-			return &set->parts[i];
-	return NULL;
 }
 
 /* One wrong row must not make all that was before it old. */
@@ -395,7 +386,7 @@ check_none_pending(const RkPartitionSet *set)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("the detach of %s from %s is pending, and maintenance has not begun it",
 							rk_relation_name(set->parts[i].relid), rk_relation_name(set->root)),
-					 errhint("ALTER TABLE %s DETACH PARTITION %s FINALIZE", rk_relation_name(set->root),
+					 errhint("ALTER TABLE %s DETACH PARTITION %s FINALIZE", rk_relation_name(set->parts[i].parent),
 							 rk_relation_name(set->parts[i].relid))));
 }
 
@@ -423,6 +414,10 @@ count_expired(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run, List 
 	old = MemoryContextSwitchTo(run->context);
 	foreach(lc, expired)
 		turn->expired = lappend_oid(turn->expired, ((RkPartition *) lfirst(lc))->relid);
+	/* what a split has put above them goes with the last of them */
+	foreach(lc, set->histories)
+		if (rk_partition_is_past(set, ((RkPartition *) lfirst(lc))->upper))
+			turn->expired = lappend_oid(turn->expired, ((RkPartition *) lfirst(lc))->relid);
 	MemoryContextSwitchTo(old);
 	turn->counted = true;
 }
@@ -504,7 +499,7 @@ rk_partition_expire(RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run)
 	set->look_at_rows = !rk_key_is_time(set->key) && (turn->intents || rk_partitions_expired(set) != NIL);
 	while (turn->intents && OidIsValid(partition = first_intent(set->root)))
 	{
-		const RkPartition *part = find_partition(set, partition);
+		const RkPartition *part = rk_partition_find(set, partition);
 
 		if (get_rel_name(partition) == NULL ||
 			(part == NULL && get_rel_relispartition(partition)))

@@ -20,6 +20,7 @@ from .server import Failed
 
 RATE = 250                      # transactions a second
 CLIENTS = 4
+OPTIONS = "'%s', 'created_at', '1 month'"
 
 SETUP = """
 SET client_min_messages = warning;
@@ -56,29 +57,28 @@ def timed(server, statement):
     return time.monotonic() - began
 
 
-def convert(server, table):
-    """The whole time in seconds, and that of the locks of the swap in milliseconds."""
+def convert(server, call):
+    """The whole time of a CALL in seconds, and that of the locks of its swap in milliseconds."""
     began = time.monotonic()
     done = subprocess.run(
         [server.bin + "/psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", server.database, "-c",
-         "SET client_min_messages = debug1", "-c",
-         "CALL rowkeeper.partition_convert('%s', 'created_at', '1 month')" % table],
+         "SET client_min_messages = debug1", "-c", "CALL rowkeeper.partition_convert(%s)" % call],
         env=server.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/")
     took = time.monotonic() - began
     held = re.search(r"was locked for ([0-9.]+) ms, after ([0-9]+) attempts", done.stderr)
     if done.returncode != 0 or held is None:
-        raise Failed("conversion of %s failed:\n%s" % (table, done.stderr[-2000:]))
+        raise Failed("partition_convert(%s) failed:\n%s" % (call, done.stderr[-2000:]))
     return took, float(held.group(1)), int(held.group(2))
 
 
 def slowest(folder, began, ended):
     """The slowest transaction of those that ended within that time, in milliseconds."""
     worst = 0.0
-    for path in glob.glob(folder + "/convert_log.*"):
+    for path in glob.glob(folder + "/log.*"):
         with open(path) as log:
             for line in log:
                 fields = line.split()
-                if len(fields) < 6:
+                if len(fields) < 6 or not fields[2].isdigit():
                     continue
                 at = float(fields[4]) + float(fields[5]) / 1e6
                 if began <= at <= ended:
@@ -86,26 +86,30 @@ def slowest(folder, began, ended):
     return worst
 
 
-def load(server, rows, seconds):
-    script = os.path.join(server.folder, "convert_load.sql")
-    folder = os.path.join(server.folder, "convert_logs")
+def load(server, name, scripts, seconds):
+    """Transactions at a fixed rate; scripts: text and weight. Returns the folder of the logs and the process."""
+    folder = os.path.join(server.folder, name)
+    os.makedirs(folder, exist_ok=True)
     for path in glob.glob(folder + "/*"):
         os.remove(path)
-    os.makedirs(folder, exist_ok=True)
-    with open(script, "w") as file:
-        file.write(LOAD % {"rows": rows})
+    files = []
+    for number, (script, weight) in enumerate(scripts):
+        path = os.path.join(folder, "script%d.sql" % number)
+        with open(path, "w") as file:
+            file.write(script)
+        files += ["-f", "%s@%d" % (path, weight)]
     return folder, subprocess.Popen(
-        [server.bin + "/pgbench", "-n", "-M", "prepared", "-c", str(CLIENTS), "-j", "1", "--max-tries=10",
-         "-R", str(RATE), "-T", str(seconds), "-l", "--log-prefix=" + folder + "/convert_log", "-f", script],
+        [server.bin + "/pgbench", "-n", "-M", "prepared", "-c", str(CLIENTS), "-j", "1", "--max-tries=100",
+         "-R", str(RATE), "-T", str(seconds), "-l", "--log-prefix=" + folder + "/log"] + files,
         env=server.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/")
 
 
 def under_load(server, rows, before):
     """Slowest before and during, the hold, the attempts, and how many transactions failed."""
-    folder, process = load(server, rows, before + 10 + rows // 40000)
+    folder, process = load(server, "convert", [(LOAD % {"rows": rows}, 1)], before + 10 + rows // 40000)
     time.sleep(before)
     began = time.time()
-    took, held, attempts = convert(server, "convert_loaded")
+    took, held, attempts = convert(server, OPTIONS % "convert_loaded")
     ended = time.time()
     _, errors = process.communicate()
     return {"before": slowest(folder, began - before + 1, began), "during": slowest(folder, began, ended),
@@ -118,7 +122,7 @@ def run(server, counts, before, say, result):
         say("conversion of %d rows" % rows)
         server.psql(SETUP % {"rows": rows})
         index = timed(server, "CREATE UNIQUE INDEX CONCURRENTLY ON convert_copy (id, created_at)")
-        took, held, _ = convert(server, "convert_alone")
+        took, held, _ = convert(server, OPTIONS % "convert_alone")
         result[rows] = {"index": index, "took": took, "held": held, "load": under_load(server, rows, before)}
         server.psql("DROP TABLE convert_alone, convert_loaded, convert_copy, convert_customers")
 

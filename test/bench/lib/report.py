@@ -4,7 +4,7 @@ import datetime
 import os
 import platform
 
-from . import audit, convert, partition, soft_delete, stamp, tenant
+from . import audit, convert, partition, soft_delete, split, stamp, tenant
 
 # a feature's name, its title, the parts of a run that it takes, and who knows their figures
 FEATURES = (
@@ -12,7 +12,7 @@ FEATURES = (
     ("stamp", "Stamps", ("stamp",), (stamp,)),
     ("soft_delete", "Soft delete", ("soft_delete",), (soft_delete,)),
     ("tenant", "Tenant isolation", ("tenant",), (tenant,)),
-    ("partition", "Partitions", ("partition", "convert"), (partition, convert)),
+    ("partition", "Partitions", ("partition", "convert", "split"), (partition, convert, split)),
 )
 
 

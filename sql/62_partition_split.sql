@@ -1,0 +1,203 @@
+-- 62_partition_split.sql: a wide partition is divided
+
+-- What is being divided. A dump has none of it: the partition in it is as it
+-- was, but for triggers that do nothing there and a table that doctor() names.
+CREATE TABLE rowkeeper._partition_splits (
+	relation regclass PRIMARY KEY,
+	partition regclass, -- NULL: dropped
+	history regclass, -- what takes its place
+	first bigint NOT NULL, -- where the period of its oldest row begins, on the key's scale
+	search_path text NOT NULL, -- of the owner's code, where it is run for whoever writes
+	objects text[], -- what table, partition and copy had then, by version
+	watched boolean NOT NULL DEFAULT false, -- it has the triggers
+	position text[], -- the last key that was copied
+	scanned boolean NOT NULL DEFAULT false, -- all were looked at once
+	copied_at bigint, -- a transaction after the last that copied some
+	swapped boolean NOT NULL DEFAULT false,
+	since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+REVOKE ALL ON rowkeeper._partition_splits FROM PUBLIC;
+COMMENT ON TABLE rowkeeper._partition_splits IS
+'Wide partitions that are being divided, and how far that is.';
+
+-- What must not change meanwhile. The row version is part of it: what is
+-- altered and altered back is not the same.
+CREATE FUNCTION rowkeeper._partition_split_objects(target oid, partition oid, history oid) RETURNS TABLE (item text)
+LANGUAGE sql STABLE PARALLEL UNSAFE
+BEGIN ATOMIC
+	SELECT x.item
+	FROM (
+		SELECT pg_catalog.format('column %s %s %s', a.attrelid, a.attnum, a.xmin) AS item
+		FROM pg_catalog.pg_attribute a WHERE a.attrelid IN ($1, $2) AND a.attnum > 0
+		UNION ALL
+		-- its rights follow the table's
+		SELECT pg_catalog.format('column %s %s %L %s %s %s %s', a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod,
+			a.attcollation, a.attgenerated)
+		FROM pg_catalog.pg_attribute a WHERE a.attrelid = $3 AND a.attnum > 0
+		UNION ALL
+		SELECT pg_catalog.format('constraint %s %s', k.oid, k.xmin)
+		FROM pg_catalog.pg_constraint k WHERE k.conrelid IN ($1, $2, $3)
+		UNION ALL
+		SELECT pg_catalog.format('index %s', i.indexrelid)
+		FROM pg_catalog.pg_index i WHERE i.indrelid IN ($1, $2, $3)
+		UNION ALL
+		SELECT pg_catalog.format('owner %s %s', c.oid, c.relowner)
+		FROM pg_catalog.pg_class c WHERE c.oid IN ($1, $2, $3)
+		UNION ALL
+		SELECT pg_catalog.format('partition %s %s %s', i.inhrelid, i.inhparent, i.inhdetachpending)
+		FROM pg_catalog.pg_inherits i WHERE i.inhparent = $3 OR i.inhrelid IN ($2, $3)
+		UNION ALL
+		SELECT pg_catalog.format('trigger %s %s', g.oid, g.xmin)
+		FROM pg_catalog.pg_trigger g WHERE $3 <> 0 AND g.tgrelid = $2 AND g.tgname IN ('!rowkeeper_split', '!rowkeeper_split_truncate')
+	) x;
+END;
+REVOKE ALL ON FUNCTION rowkeeper._partition_split_objects(oid, oid, oid) FROM PUBLIC;
+COMMENT ON FUNCTION rowkeeper._partition_split_objects(oid, oid, oid) IS
+'What a table, its wide partition and the copy of that have, by version; for who divides the partition.';
+
+CREATE FUNCTION rowkeeper._partition_split_runs_code(history oid) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL UNSAFE
+RETURN EXISTS (SELECT FROM pg_catalog.pg_depend d
+		WHERE d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass,
+				'pg_catalog.pg_opclass'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass) -- a cast to a domain
+			AND (d.classid, d.objid) IN (
+				SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass::oid, k.oid FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1
+				UNION ALL
+				SELECT 'pg_catalog.pg_attrdef'::pg_catalog.regclass::oid, f.oid FROM pg_catalog.pg_attrdef f WHERE f.adrelid = $1
+				UNION ALL
+				SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid, i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid = $1))
+	OR EXISTS (SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
+		WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND y.typtype = 'd');
+REVOKE ALL ON FUNCTION rowkeeper._partition_split_runs_code(oid) FROM PUBLIC;
+COMMENT ON FUNCTION rowkeeper._partition_split_runs_code(oid) IS
+'Whether users'' code may run when a row is written to a table without triggers.';
+
+-- Why a partition cannot be divided; no row: it can.
+CREATE FUNCTION rowkeeper._partition_split_problems(target oid, partition oid) RETURNS TABLE (rank integer, problem text, hint text)
+LANGUAGE sql STABLE PARALLEL UNSAFE
+BEGIN ATOMIC
+	WITH t AS (
+		SELECT c.oid, c.relkind, c.relowner, r.relowner AS root_owner, c.relnamespace
+		FROM pg_catalog.pg_class c, pg_catalog.pg_class r WHERE c.oid = $2 AND r.oid = $1
+	), schemas AS (
+		SELECT r.relnamespace AS oid FROM pg_catalog.pg_class r WHERE r.oid = $1
+		UNION
+		SELECT n.oid
+		FROM rowkeeper._partition_registry m JOIN pg_catalog.pg_namespace n ON n.nspname = m.options ->> 'partition_schema'
+		WHERE m.root = $1
+	), problems (rank, problem, hint) AS (
+	SELECT 1, 'it is no plain table'::text, NULL::text FROM t WHERE t.relkind <> 'r'
+	UNION ALL
+	SELECT 2, 'it does not belong to the table''s owner', 'ALTER TABLE it OWNER TO that owner.' FROM t WHERE t.relowner <> t.root_owner
+	UNION ALL
+	SELECT 3, 'the table has a default partition', 'Detach that before, and attach it after.'
+	FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = $1 AND p.partdefid <> 0
+	UNION ALL
+	SELECT 4, pg_catalog.format('its owner may not %s it', x.privilege), 'GRANT it to the owner.'
+	FROM t, pg_catalog.unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE}'::text[]) x (privilege)
+	WHERE NOT pg_catalog.has_table_privilege(t.relowner, $2, x.privilege) OR NOT pg_catalog.has_table_privilege(t.relowner, $1, x.privilege)
+	UNION ALL
+	SELECT 5, 'the primary key is deferrable', NULL
+	FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND k.contype = 'p' AND k.condeferrable
+	UNION ALL
+	SELECT 6, pg_catalog.format('foreign key %I of %s references it', k.conname, k.conrelid::pg_catalog.regclass), 'Drop it before, and add it after: NOT VALID, then VALIDATE CONSTRAINT.'
+	FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.confrelid IN ($1, $2) AND k.conparentid = 0
+	UNION ALL
+	SELECT 7, pg_catalog.format('foreign key %I is of this partition alone', k.conname), 'Drop it, or add it to the table.'
+	FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conrelid = $2 AND k.conparentid = 0
+	UNION ALL
+	-- its copy would be published, row by row
+	SELECT 8, pg_catalog.format('publication %I is FOR ALL TABLES', p.pubname), NULL
+	FROM pg_catalog.pg_publication p WHERE p.puballtables
+	UNION ALL
+	SELECT 8, pg_catalog.format('publication %I is FOR TABLES IN SCHEMA %I', p.pubname, n.nspname), NULL
+	FROM pg_catalog.pg_publication_namespace s
+		JOIN pg_catalog.pg_publication p ON p.oid = s.pnpubid
+		JOIN pg_catalog.pg_namespace n ON n.oid = s.pnnspid
+	WHERE s.pnnspid IN (SELECT c.oid FROM schemas c)
+	UNION ALL
+	SELECT 8, pg_catalog.format('publication %I has it without publish_via_partition_root', p.pubname), NULL
+	FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
+	WHERE r.prrelid = $2 OR (r.prrelid = $1 AND NOT p.pubviaroot)
+	UNION ALL
+	SELECT 9, 'a subscription writes to it', NULL
+	FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = $2
+	UNION ALL
+	SELECT 10, pg_catalog.format('trigger %I is of this partition alone', g.tgname), 'Drop it, or make it on the table.'
+	FROM pg_catalog.pg_trigger g
+	WHERE g.tgrelid = $2 AND NOT g.tgisinternal AND g.tgparentid = 0
+		AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'rowkeeper'
+			WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = g.tgfoid AND d.deptype = 'e')
+	UNION ALL
+	SELECT 11, pg_catalog.format('index %I is of this partition alone', c.relname), 'Drop it, or create it on the table.'
+	FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+	WHERE i.indrelid = $2 AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = i.indexrelid)
+	UNION ALL
+	SELECT 12, pg_catalog.format('%s depends on it', pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)), 'Let it read the table.'
+	FROM pg_catalog.pg_depend d
+	WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = $2 AND d.deptype = 'n'
+		AND d.classid IN ('pg_catalog.pg_rewrite'::pg_catalog.regclass, 'pg_catalog.pg_proc'::pg_catalog.regclass)
+	UNION ALL
+	SELECT 12, pg_catalog.format('%s depends on it', pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)), 'Let it read the table.'
+	FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_policy y ON y.oid = d.objid AND y.polrelid <> $2
+	WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = $2
+		AND d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass
+	UNION ALL
+	SELECT 13, pg_catalog.format('%s uses its row type', pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)), NULL
+	FROM pg_catalog.pg_class c JOIN pg_catalog.pg_type y ON y.oid = c.reltype
+		JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass
+			AND d.refobjid IN (y.oid, y.typarray) AND d.deptype = 'n'
+	WHERE c.oid = $2
+	UNION ALL
+	SELECT 14, pg_catalog.format('constraint %I is of this partition alone', k.conname), 'Drop it, or add it to the table.'
+	FROM pg_catalog.pg_constraint k WHERE k.contype = 'c' AND k.conrelid = $2 AND k.coninhcount = 0
+	UNION ALL
+	SELECT 14, 'it has a constraint named rowkeeper_split', 'Rename it.'
+	FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND k.conname = 'rowkeeper_split'
+	UNION ALL
+	SELECT 15, pg_catalog.format('trigger %I is enabled otherwise than that of the table', g.tgname),
+		'Attached anew it would be as that of the table.'
+	FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_trigger p ON p.oid = g.tgparentid AND p.tgrelid = $1
+	WHERE g.tgrelid = $2 AND NOT g.tgisinternal AND g.tgenabled <> p.tgenabled
+	)
+	SELECT p.rank, p.problem, p.hint FROM problems p;
+END;
+REVOKE ALL ON FUNCTION rowkeeper._partition_split_problems(oid, oid) FROM PUBLIC;
+COMMENT ON FUNCTION rowkeeper._partition_split_problems(oid, oid) IS
+'Why a partition cannot be divided while it is in use.';
+
+CREATE FUNCTION rowkeeper._partition_split_apply() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'rowkeeper_partition_split_apply';
+REVOKE ALL ON FUNCTION rowkeeper._partition_split_apply() FROM PUBLIC;
+COMMENT ON FUNCTION rowkeeper._partition_split_apply() IS
+'What is written to a partition that is being divided is written to the partitions that take its place.';
+
+-- A split that nobody goes on with, and what a dump from the middle of one has
+-- brought along.
+CREATE VIEW rowkeeper._partition_split_findings AS
+SELECT 'split'::text AS check_name, 'warning'::text AS level, n.nspname AS schema, x.name AS object,
+	CASE WHEN v.swapped THEN 'the split of its first partition was interrupted: the old one is not dropped yet'
+		ELSE 'the split of its first partition was interrupted: what is written there is written twice' END AS detail,
+	pg_catalog.format('CALL rowkeeper.partition_convert(%L)', x.name) AS remedy
+FROM rowkeeper._partition_splits v
+	JOIN pg_catalog.pg_class c ON c.oid = v.relation
+	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	CROSS JOIN LATERAL (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)) x (name)
+WHERE
+	-- the session that is at it
+	NOT EXISTS (SELECT FROM pg_catalog.pg_locks l
+		WHERE l.locktype = 'object' AND l.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND l.objid = c.oid AND l.objsubid = 1
+			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
+	AND (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))
+UNION ALL
+SELECT 'split', 'warning', n.nspname, x.name, 'it was dumped while it was split: its triggers do nothing here, and nobody uses the copy, a table <table>_hist',
+	pg_catalog.format('DROP TRIGGER %I ON %s', g.tgname, x.name)
+FROM pg_catalog.pg_trigger g
+	JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid
+	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	CROSS JOIN LATERAL (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)) x (name)
+WHERE g.tgname IN ('!rowkeeper_split', '!rowkeeper_split_truncate')
+	AND NOT EXISTS (SELECT FROM rowkeeper._partition_splits v WHERE v.partition = g.tgrelid)
+	AND (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE'));
+REVOKE ALL ON rowkeeper._partition_split_findings FROM PUBLIC;
+COMMENT ON VIEW rowkeeper._partition_split_findings IS 'Splits of partitions that were interrupted; for doctor().';

@@ -1,0 +1,300 @@
+/*
+ * split.c
+ *
+ * A wide partition, as a conversion leaves one, is divided into partitions of
+ * the table's period while it is in use: partition_convert(..., split => true).
+ * They are those of a new partitioned table with the same bounds,
+ * <table>_hist, which takes its place:
+ *
+ *	1  <table>_hist and its partitions, empty (split_leaves.c)
+ *	2  triggers that write to it what is written to the partition (split_apply.c)
+ *	3  the rows there are (split_copy.c)
+ *	4  every snapshot from before the last of them is gone: who has one would
+ *	   not see rows there that he sees here
+ *	5  both are compared, in one snapshot
+ *	6  the swap: one is detached, the other attached (split_swap.c)
+ *	7  the old one is dropped
+ *	8  ANALYZE
+ *
+ * Here are the order of these steps, and how one is run. A row of
+ * rowkeeper._partition_splits (split_state.c) says that a partition is on its
+ * way, and how far; so whatever ends a call, the next goes on. Whoever alters
+ * the table meanwhile makes the copy useless, and it is begun anew.
+ */
+#include "partition/partition.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#define STEPS 8
+#define ROUNDS 3				/* before we give up against who alters it */
+
+/* ---- running a step ---- */
+
+typedef struct StepRun
+{
+	RkSplitStep step;
+	RkSplitCall *call;
+} StepRun;
+
+static void
+run_step(void *arg)
+{
+	StepRun    *run = arg;
+
+	run->step(run->call);
+}
+
+/*
+ * A step, committed. What locks rows must not fail for a snapshot that is
+ * older than its statement, and what others have altered must be seen, whatever
+ * the session's isolation is.
+ */
+static ErrorData *
+try_step(RkSplitCall *call, RkSplitStep step)
+{
+	StepRun		run = {step, call};
+	ErrorData  *error;
+	MemoryContext old = MemoryContextSwitchTo(call->step_context);
+
+	MemoryContextReset(call->step_context);
+	XactIsoLevel = XACT_READ_COMMITTED;
+	error = rk_attempt(run_step, &run);
+	MemoryContextSwitchTo(old);
+	if (error == NULL)
+	{
+		SPI_commit();
+		CHECK_FOR_INTERRUPTS();
+	}
+	return error;
+}
+
+/* A step; its error is raised once the progress is no more. */
+void
+rk_split_commit(RkSplitCall *call, RkSplitStep step)
+{
+	ErrorData  *error = try_step(call, step);
+
+	if (error == NULL)
+		return;
+	rk_progress_end();
+	SPI_commit();
+	ReThrowError(error);
+}
+
+static void
+fail_for_lock(RkSplitCall *call)
+{
+	rk_split_check_there(call->root);
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("could not lock %s and what belongs to it: %s", rk_relation_name(call->root), call->reason),
+			 errhint("CALL rowkeeper.partition_convert(%s) goes on where it was.",
+					 quote_literal_cstr(rk_relation_name(call->root)))));
+}
+
+/* Somebody was in the way: wait, or fail where that has lasted for too long. */
+static void
+wait_for_others(RkSplitCall *call, const ErrorData *failure, TimestampTz since, int attempts)
+{
+	call->reason = MemoryContextStrdup(call->context, failure->message);
+	if (TimestampDifferenceExceeds(since, GetCurrentTimestamp(), rk_lock_patience))
+		rk_split_commit(call, fail_for_lock);
+	rk_partition_wait(attempts, 0);
+}
+
+/* A step that says whether it has to be tried again for a lock. */
+void
+rk_split_insist(RkSplitCall *call, RkSplitStep step)
+{
+	TimestampTz since = GetCurrentTimestamp();
+
+	for (int attempts = 0;; attempts++)
+	{
+		call->failure = NULL;
+		call->insist = attempts > 0;
+		rk_split_commit(call, step);
+		if (call->failure == NULL)
+			return;
+		wait_for_others(call, call->failure, since, attempts);
+	}
+}
+
+bool
+rk_split_is_in_the_way(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
+}
+
+/*
+ * A step whose transaction gives way to others, and comes again. Returns how
+ * long it took, in microseconds.
+ */
+long
+rk_split_give_way(RkSplitCall *call, RkSplitStep step, void (*failed) (RkSplitCall *call))
+{
+	TimestampTz since = GetCurrentTimestamp();
+
+	for (int attempts = 0;; attempts++)
+	{
+		TimestampTz begun = GetCurrentTimestamp();
+		ErrorData  *error = try_step(call, step);
+
+		if (error == NULL)
+			return Max(1, (long) (GetCurrentTimestamp() - begun));
+		failed(call);
+		if (!rk_split_is_in_the_way(error))
+			rk_progress_end();
+		SPI_commit();
+		if (!rk_split_is_in_the_way(error))
+			ReThrowError(error);
+		wait_for_others(call, error, since, attempts);
+	}
+}
+
+/* The split, where the copy is of use; NULL: it is not. */
+RkSplit *
+rk_split_useful(RkSplitCall *call)
+{
+	RkSplit    *split = rk_split_current(call->root);
+
+	call->altered = !rk_split_is_unaltered(split);
+	return call->altered ? NULL : split;
+}
+
+/* ---- the steps in their order ---- */
+
+static void
+resume(RkSplitCall *call)
+{
+	RkSplit    *split = rk_split_read(call->root);
+
+	call->more = split != NULL;
+	call->swapped = split != NULL && split->swapped;
+	call->altered = false;
+	if (split == NULL || split->swapped)
+		return;
+	if (!rk_split_is_unaltered(split))
+		call->altered = true;
+	else
+		rk_split_check(split->root, split->wide);
+}
+
+static void
+undo(void *arg)
+{
+	rk_split_undo(arg);
+}
+
+static void
+undo_altered(RkSplitCall *call)
+{
+	RkSplit    *split = rk_split_current(call->root);
+	List	   *tree = OidIsValid(split->history) ? rk_relation_tree(split->history, NoLock) : NIL;
+	int			count;
+	RkLockRequest *locks = rk_split_partner_locks(split->root, AccessExclusiveLock, list_length(tree) + 1, &count);
+	ListCell   *lc;
+
+	if (OidIsValid(split->wide))
+		rk_partition_add_lock(locks, &count, split->wide, AccessExclusiveLock);
+	foreach(lc, tree)
+		rk_partition_add_lock(locks, &count, lfirst_oid(lc), AccessExclusiveLock);
+	(void) rk_partition_try(locks, undo, split, call->insist, &call->failure);
+}
+
+static void
+begin_progress(RkSplitCall *call)
+{
+	RkSplit    *split = rk_split_current(call->root);
+	char	   *rows = !OidIsValid(split->wide) ? NULL
+		: rk_fetch_text_about(rk_extension_owner(), split->wide,
+							  "SELECT greatest(reltuples, 0)::bigint::text FROM pg_class WHERE oid = $1");
+
+	rk_progress_begin("partition_split", call->root, STEPS, rows == NULL ? -1 : atoll(rows));
+}
+
+/* Up to the swap, unless the table was altered meanwhile. */
+static void
+run_once(RkSplitCall *call)
+{
+	do
+		rk_split_insist(call, rk_split_make_leaves);
+	while (call->more && !call->altered);
+	if (!call->altered)
+		rk_split_insist(call, rk_split_watch);
+	if (!call->altered)
+		rk_split_copy_rows(call);
+	if (!call->altered)
+		rk_split_wait_for_snapshots(call);
+	if (!call->altered)
+		rk_split_compare(call);
+	if (!call->altered)
+		rk_split_swap(call);
+}
+
+static void
+fail_for_changes(RkSplitCall *call)
+{
+	rk_split_check_there(call->root);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("%s was altered each time while its first partition was split", rk_relation_name(call->root)),
+			 errhint("CALL rowkeeper.partition_convert(%s, split => true) once it is not.",
+					 quote_literal_cstr(rk_relation_name(call->root)))));
+}
+
+/* Whether a split was begun, and not ended. */
+bool
+rk_partition_is_splitting(Oid root)
+{
+	return rk_split_read(root) != NULL;
+}
+
+/*
+ * Divide the first partition of a maintained table, or go on with that. Within
+ * SPI of a procedure that may commit. Locks: ACCESS EXCLUSIVE for some
+ * milliseconds, within rowkeeper.lock_budget, on the table and what is
+ * exchanged; SHARE ROW EXCLUSIVE on the partition and the tables of its foreign
+ * keys; ACCESS EXCLUSIVE on those as the old partition is dropped. Rows of a
+ * batch are locked for some milliseconds. Errors: 0A000 it cannot be divided,
+ * 54000 into too many, 42P07 a name is taken, 55P03 locks were not to be had,
+ * 55000 it was altered or given up meanwhile, 42P01 dropped.
+ */
+void
+rk_partition_split(Oid root)
+{
+	RkSplitCall call = {.root = root};
+	int			begun = 0;
+
+	call.context = AllocSetContextCreate(CurrentMemoryContext, "rowkeeper split", ALLOCSET_DEFAULT_SIZES);
+	call.step_context = AllocSetContextCreate(call.context, "rowkeeper split step", ALLOCSET_DEFAULT_SIZES);
+	SPI_commit();
+	while (!call.swapped)
+	{
+		rk_split_commit(&call, resume);
+		if (call.swapped)
+			break;
+		if (call.altered)
+		{
+			rk_split_insist(&call, undo_altered);
+			continue;
+		}
+		if (!call.more && begun++ == ROUNDS)
+			rk_split_commit(&call, fail_for_changes);
+		if (!call.more)
+			rk_split_insist(&call, rk_split_begin);
+		if (call.nothing)
+			return;
+		rk_split_commit(&call, begin_progress);
+		run_once(&call);
+	}
+	rk_split_insist(&call, rk_split_drop_old);
+	rk_split_commit(&call, rk_split_finish);
+	rk_split_commit(&call, rk_split_analyze);
+}

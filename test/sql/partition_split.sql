@@ -1,0 +1,448 @@
+-- A wide partition is divided while it is in use
+\set VERBOSITY terse
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS rowkeeper CASCADE;
+CREATE SCHEMA partition_split;
+SET search_path = partition_split;
+SET timezone = 'UTC';
+CREATE VIEW tree AS
+SELECT c.relname::text AS name, p.relname::text AS under, pg_get_expr(c.relpartbound, c.oid) AS bound
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
+WHERE c.relnamespace = 'partition_split'::regnamespace AND c.relkind IN ('r', 'p');
+
+-- converted and divided by one call; its partitions are under <table>_hist
+CREATE TABLE measures (id bigint PRIMARY KEY, v text, twice bigint GENERATED ALWAYS AS (id * 2) STORED);
+CREATE INDEX ON measures (v);
+INSERT INTO measures (id, v) SELECT n, 'v' || n FROM generate_series(12, 58) n;
+CALL rowkeeper.partition_convert('measures', 'id', '10', split => true);
+SELECT name, under, bound FROM tree WHERE name ~ '^measures' ORDER BY name COLLATE "C";
+SELECT tableoid::regclass, count(*), min(id), max(id), sum(twice) FROM measures GROUP BY 1 ORDER BY 3;
+SELECT partitions, covered_until, gap_from, drift, next_action FROM rowkeeper.partition_status WHERE table_schema = 'partition_split';
+SELECT * FROM rowkeeper.doctor('partition_split');
+SELECT count(*) FROM rowkeeper.partition_plan('measures');
+-- again: nothing is left to divide
+SET client_min_messages = notice;
+CALL rowkeeper.partition_convert('measures', split => true);
+SET client_min_messages = warning;
+
+-- retention takes them one by one, and in the end what they were under
+SELECT rowkeeper.partition('measures', keep => '30');
+SELECT * FROM rowkeeper.partition_plan('measures');
+CALL rowkeeper.maintain('measures');
+SELECT name, under, bound FROM tree WHERE name ~ '^measures' ORDER BY name COLLATE "C";
+INSERT INTO measures (id) VALUES (61), (71), (81), (91);
+SELECT rowkeeper.partition_ensure('measures', 101::bigint);
+INSERT INTO measures (id) VALUES (101);
+CALL rowkeeper.maintain('measures', force => true);
+SELECT name, under FROM tree WHERE name ~ '^measures' ORDER BY name COLLATE "C";
+
+-- a partition that its owner has dropped is made again where it was
+CREATE TABLE holes (id int PRIMARY KEY);
+INSERT INTO holes SELECT generate_series(1, 45);
+CALL rowkeeper.partition_convert('holes', 'id', '10', split => true);
+DROP TABLE holes_p20;
+SELECT rowkeeper.partition_ensure('holes', 25::bigint);
+INSERT INTO holes VALUES (25);
+SELECT name, under, bound FROM tree WHERE name = 'holes_p20';
+
+-- everything follows: owner, rights, row security that holds the owner, foreign
+-- keys (deferred, too), identity, what was dropped, odd names, toasted values
+CREATE ROLE partition_split_owner;
+CREATE ROLE partition_split_writer;
+GRANT USAGE, CREATE ON SCHEMA partition_split TO partition_split_owner;
+GRANT USAGE ON SCHEMA partition_split TO partition_split_writer;
+SET ROLE partition_split_owner;
+CREATE TABLE kinds (id int PRIMARY KEY);
+INSERT INTO kinds SELECT generate_series(1, 5);
+CREATE FUNCTION is_good(text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN length(shorten($1)) < 50000; END $$;
+CREATE FUNCTION shorten(text) RETURNS text IMMUTABLE LANGUAGE sql RETURN $1;
+CREATE TABLE "Order Lines" (gone int, "Id" bigint GENERATED ALWAYS AS IDENTITY, at date, kind int REFERENCES kinds DEFERRABLE INITIALLY DEFERRED,
+	second int REFERENCES kinds ON DELETE CASCADE, body text CHECK (is_good(body)), PRIMARY KEY ("Id"));
+ALTER TABLE "Order Lines" DROP gone;
+INSERT INTO "Order Lines" (at, kind, second, body)
+SELECT '2020-01-01'::date + n, n % 4 + 1, 5 - n % 3, CASE n % 50 WHEN 0 THEN (SELECT string_agg(md5(g::text), '') FROM generate_series(n, n + 200) g) ELSE 'b' || n END
+FROM generate_series(0, 150) n;
+ALTER TABLE "Order Lines" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY even ON "Order Lines" USING ("Id" % 2 = 0);
+GRANT SELECT, INSERT ON "Order Lines" TO partition_split_writer;
+CALL rowkeeper.partition_convert('"Order Lines"', 'at', '1 month', ahead => '1 month');
+RESET ROLE;
+CREATE TABLE rows_before AS TABLE "Order Lines";
+SELECT count(*) FROM rows_before;
+SET ROLE partition_split_owner;
+CALL rowkeeper.partition_convert('"Order Lines"', split => true);
+RESET ROLE;
+SELECT count(*) FROM (SELECT * FROM rows_before EXCEPT SELECT * FROM "Order Lines") x;
+SELECT count(*) FROM "Order Lines";
+SELECT c.relname, c.relowner::regrole, c.relrowsecurity, c.relforcerowsecurity,
+	c.relacl::text = (SELECT r.relacl::text FROM pg_class r WHERE r.oid = '"Order Lines"'::regclass) AS same_rights,
+	(SELECT string_agg(conname || CASE WHEN condeferred THEN ' deferred' ELSE '' END, ', ' ORDER BY conname COLLATE "C")
+		FROM pg_constraint k WHERE k.conrelid = c.oid AND contype <> 'n') AS constraints
+FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid
+WHERE c.relnamespace = 'partition_split'::regnamespace AND c.relname ~ '^Order Lines_(hist|p202001)' AND c.relkind IN ('r', 'p') ORDER BY 1;
+SELECT * FROM rowkeeper.doctor('partition_split');
+DELETE FROM kinds WHERE id = 5;
+SELECT count(*), count(*) FILTER (WHERE second = 5) FROM "Order Lines";
+
+-- written to while it is divided: whose rights the writer has does not matter
+CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.step = coalesce(current_setting('partition_split.stop', true), '4')::int THEN
+		RAISE 'the split ends here';
+	END IF;
+	RETURN NEW;
+END $$;
+SET ROLE partition_split_owner;
+CREATE TABLE written (LIKE "Order Lines" INCLUDING ALL);
+ALTER TABLE written ADD UNIQUE ("Id", at, kind);
+ALTER TABLE written ADD FOREIGN KEY (kind) REFERENCES kinds DEFERRABLE INITIALLY DEFERRED;
+INSERT INTO written OVERRIDING SYSTEM VALUE SELECT * FROM "Order Lines" WHERE "Id" % 10 = 0;
+ALTER TABLE written ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY even ON written USING ("Id" % 2 = 0);
+CREATE POLICY all_in ON written FOR INSERT WITH CHECK (true);
+GRANT SELECT, INSERT, UPDATE, DELETE ON written TO partition_split_writer;
+CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	-- a row that has not had its turn yet
+	UPDATE written SET body = 'again' WHERE "Id" = NEW."Id" + 10;
+	RETURN NULL;
+END $$;
+CALL rowkeeper.partition_convert('written', 'at', '1 month');
+CREATE TRIGGER a_first AFTER UPDATE ON written FOR EACH ROW WHEN (NEW.body = 'first') EXECUTE FUNCTION again();
+RESET ROLE;
+CREATE TRIGGER stop BEFORE UPDATE ON rowkeeper._progress FOR EACH ROW EXECUTE FUNCTION stop();
+SET ROLE partition_split_owner;
+CALL rowkeeper.partition_convert('written', split => true);
+SELECT check_name, detail, remedy FROM rowkeeper.doctor('partition_split');
+CREATE FUNCTION same() RETURNS text SECURITY DEFINER LANGUAGE sql BEGIN ATOMIC
+	SELECT concat_ws(', ', (SELECT count(*) FROM written WHERE at < '2026-01-01'), (SELECT count(*) FROM written_hist),
+		(SELECT count(*) FROM ((SELECT * FROM written WHERE at < '2026-01-01') EXCEPT TABLE written_hist) x));
+END;
+RESET ROLE;
+ALTER FUNCTION same() OWNER TO CURRENT_USER;
+SELECT same();
+SET ROLE partition_split_writer;
+INSERT INTO written (at, kind, second, body) SELECT '2020-02-02', 1, 1, string_agg(md5(g::text), '') FROM generate_series(1, 300) g;
+-- (the name of the partition in the message is of today)
+\set VERBOSITY sqlstate
+INSERT INTO written (at, kind, second, body) VALUES ('2020-02-02', 1, 1, repeat('x', 3000)), ('2019-02-02', 9, 1, 'no such kind');
+BEGIN;
+INSERT INTO written (at, kind, second, body) VALUES ('2020-02-02', 9, 1, 'deferred'), ('2020-02-02', 1, 1, repeat('x', 3000));
+DELETE FROM written WHERE kind = 9;
+UPDATE written SET kind = 1 WHERE kind = 9;
+COMMIT;
+\set VERBOSITY terse
+BEGIN;
+INSERT INTO written (at, kind, second, body) VALUES ('2020-02-02', 9, 1, 'deferred');
+RESET ROLE;
+UPDATE written SET kind = 1 WHERE kind = 9;
+COMMIT;
+SET ROLE partition_split_writer;
+UPDATE written SET at = at + 100, body = body || 'moved' WHERE "Id" IN (20, 30);
+UPDATE written SET body = 'first' WHERE "Id" IN (40, 50, 60);
+DELETE FROM written WHERE "Id" = 70;
+BEGIN;
+DELETE FROM written WHERE "Id" = 80;
+SAVEPOINT a;
+UPDATE written SET body = 'undone';
+ROLLBACK TO a;
+COMMIT;
+RESET ROLE;
+SELECT same();
+SELECT "Id", at, left(body, 10) FROM written_hist WHERE "Id" BETWEEN 20 AND 70 ORDER BY 1;
+DELETE FROM kinds WHERE id = 4;
+SELECT same();
+SET session_replication_role = replica;
+UPDATE written SET body = 'replica' WHERE "Id" = 90;
+RESET session_replication_role;
+SELECT same();
+-- nobody else has that trigger
+SET ROLE partition_split_owner;
+CREATE TABLE another (id int);
+CREATE TRIGGER mine AFTER INSERT ON another FOR EACH ROW EXECUTE FUNCTION rowkeeper._partition_split_apply();
+RESET ROLE;
+DROP TRIGGER stop ON rowkeeper._progress;
+SET ROLE partition_split_owner;
+CALL rowkeeper.partition_convert('written');
+RESET ROLE;
+SELECT count(*) FROM written;
+SELECT same();
+SELECT * FROM rowkeeper.doctor('partition_split');
+
+-- TRUNCATE, and giving up
+CREATE TABLE emptied (id int PRIMARY KEY, v text);
+INSERT INTO emptied SELECT generate_series(1, 45);
+CALL rowkeeper.partition_convert('emptied', 'id', '10');
+CREATE TRIGGER stop BEFORE UPDATE ON rowkeeper._progress FOR EACH ROW EXECUTE FUNCTION stop();
+CALL rowkeeper.partition_convert('emptied', split => true);
+SELECT count(*) FROM emptied_hist;
+TRUNCATE emptied;
+INSERT INTO emptied VALUES (3), (13);
+SELECT * FROM emptied_hist;
+SELECT rowkeeper.partition_off('emptied');
+SELECT to_regclass('emptied_hist'), (SELECT count(*) FROM pg_trigger WHERE tgrelid IN (SELECT relid FROM pg_partition_tree('emptied'))) AS triggers;
+DROP TRIGGER stop ON rowkeeper._progress;
+
+-- audit, stamps, soft delete and tenants go on, and know nothing of the copy
+SELECT rowkeeper.tenant_role('partition_split_writer', 'set') \g /dev/null
+SET ROLE partition_split_owner;
+CREATE TABLE orders (id int PRIMARY KEY, v text, tenant_id bigint NOT NULL DEFAULT 1);
+CREATE TABLE flagged (id int PRIMARY KEY, v text);
+CREATE TABLE trashed (id int PRIMARY KEY, v text);
+GRANT SELECT, INSERT, UPDATE, DELETE ON orders TO partition_split_writer;
+SELECT rowkeeper.audit('orders') \g /dev/null
+SELECT rowkeeper.stamp('orders', version => 'version') \g /dev/null
+SELECT rowkeeper.tenant('orders') \g /dev/null
+SELECT rowkeeper.soft_delete('flagged') \g /dev/null
+SELECT rowkeeper.audit('flagged') \g /dev/null
+SELECT rowkeeper.soft_delete('trashed', mode => 'trash') \g /dev/null
+RESET ROLE;
+INSERT INTO orders (id, v, tenant_id) SELECT n, 'v', n % 3 FROM generate_series(1, 45) n;
+INSERT INTO flagged SELECT n FROM generate_series(1, 45) n;
+INSERT INTO trashed SELECT n FROM generate_series(1, 45) n;
+CREATE FUNCTION counts() RETURNS TABLE (name text, rows bigint, copied bigint, different bigint) LANGUAGE plpgsql AS $$
+BEGIN
+	FOREACH name IN ARRAY '{orders,flagged,trashed}'::text[] LOOP
+		EXECUTE format('SELECT count(*) FROM %I', name) INTO rows;
+		EXECUTE format('SELECT count(*) FROM %I', name || '_hist') INTO copied;
+		EXECUTE format('SELECT count(*) FROM (TABLE %I EXCEPT TABLE %I) x', name, name || '_hist') INTO different;
+		RETURN NEXT;
+	END LOOP;
+END $$;
+SET ROLE partition_split_owner;
+CALL rowkeeper.partition_convert('orders', 'id', '10');
+CALL rowkeeper.partition_convert('flagged', 'id', '10');
+CALL rowkeeper.partition_convert('trashed', 'id', '10');
+RESET ROLE;
+CREATE TRIGGER stop BEFORE UPDATE ON rowkeeper._progress FOR EACH ROW EXECUTE FUNCTION stop();
+SELECT coalesce(max(id), 0) AS seen FROM rowkeeper.audit_log \gset
+SET ROLE partition_split_owner;
+CALL rowkeeper.partition_convert('orders', split => true);
+CALL rowkeeper.partition_convert('flagged', split => true);
+CALL rowkeeper.partition_convert('trashed', split => true);
+SET ROLE partition_split_writer;
+BEGIN;
+SELECT rowkeeper.tenant_set('2') \g /dev/null
+SELECT count(*) FROM orders;
+UPDATE orders SET v = 'mine', id = id + 10 WHERE id = 44;
+DELETE FROM orders WHERE id < 10;
+INSERT INTO orders (id, v, tenant_id) VALUES (2, 'new', 2);
+COMMIT;
+RESET ROLE;
+DELETE FROM active_flagged WHERE id = 2;
+DELETE FROM flagged WHERE id = 3;
+DELETE FROM trashed WHERE id = 2;
+SELECT record_id, conflict FROM rowkeeper.soft_delete_restore('flagged', 2);
+DELETE FROM trashed WHERE id = 3;
+SELECT record_id, conflict FROM rowkeeper.soft_delete_restore('trashed', 2);
+SELECT * FROM counts();
+SELECT id, v, version FROM orders_hist WHERE v <> 'v' ORDER BY id;
+DROP TRIGGER stop ON rowkeeper._progress;
+SET ROLE partition_split_owner;
+CALL rowkeeper.partition_convert('orders');
+CALL rowkeeper.partition_convert('flagged');
+CALL rowkeeper.partition_convert('trashed');
+RESET ROLE;
+SELECT table_name, action, record_id FROM rowkeeper.audit_log WHERE id > :seen AND record_id IS NOT NULL ORDER BY id;
+SELECT table_name, action, count(*) FROM rowkeeper.audit_log WHERE id > :seen AND record_id IS NULL GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT * FROM counts();
+SELECT feature, check_name, level, object, detail FROM rowkeeper.doctor('partition_split') WHERE level <> 'info';
+SET ROLE partition_split_writer;
+BEGIN;
+SELECT rowkeeper.tenant_set('2') \g /dev/null
+SELECT count(*) FROM orders;
+UPDATE orders SET v = 'after' WHERE id = 2;
+ROLLBACK;
+RESET ROLE;
+UPDATE orders SET v = 'after' WHERE id = 2;
+SELECT v, version, tableoid::regclass FROM orders WHERE id = 2;
+SELECT action, new_data ->> 'v' AS v FROM rowkeeper.audit_log WHERE table_name = 'orders' ORDER BY id DESC LIMIT 1;
+DELETE FROM active_flagged WHERE id = 4;
+DELETE FROM trashed WHERE id = 4;
+SELECT id, deleted_at IS NOT NULL AS deleted FROM flagged WHERE id < 5 ORDER BY 1;
+SELECT id, _deleted_at IS NOT NULL AS deleted FROM trashed_with_deleted WHERE id < 5 ORDER BY 1;
+SELECT record_id, conflict FROM rowkeeper.soft_delete_restore('trashed', 4);
+
+-- what protects the table's rows protects the copy: nobody but the owner has a
+-- part in it before it is the table's, and then as the table is by then; and the
+-- owner's code finds nothing of a writer's where it runs for him
+CREATE ROLE partition_split_eve;
+GRANT USAGE ON SCHEMA partition_split TO partition_split_eve;
+CREATE SCHEMA partition_split_eve AUTHORIZATION partition_split_eve;
+GRANT USAGE ON SCHEMA partition_split_eve TO PUBLIC;
+SET ROLE partition_split_owner;
+CREATE TABLE guarded (id int PRIMARY KEY, v text CHECK (is_good(v)), tenant_id bigint NOT NULL DEFAULT 1);
+INSERT INTO guarded SELECT generate_series(1, 45);
+GRANT SELECT, INSERT ON guarded TO partition_split_eve;
+GRANT SELECT (id), UPDATE (v) ON guarded TO PUBLIC;
+CALL rowkeeper.partition_convert('guarded', 'id', '10');
+RESET ROLE;
+CREATE TRIGGER stop BEFORE UPDATE ON rowkeeper._progress FOR EACH ROW EXECUTE FUNCTION stop();
+SET ROLE partition_split_owner;
+CALL rowkeeper.partition_convert('guarded', split => true);
+RESET ROLE;
+SELECT relname, (SELECT string_agg(DISTINCT grantee::regrole::text, ', ') FROM aclexplode(relacl)) AS grantees, (SELECT string_agg(attacl::text, ' ') FROM pg_attribute a WHERE a.attrelid = c.oid) AS columns
+FROM pg_class c WHERE relname IN ('guarded_hist', 'guarded_p10') ORDER BY 1;
+SET ROLE partition_split_eve;
+CREATE FUNCTION partition_split_eve.shorten(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'runs as %', current_user; RETURN $1; END $$;
+CREATE TEMP VIEW shorten AS SELECT 1;
+SET search_path = partition_split_eve, partition_split;
+INSERT INTO guarded VALUES (0, 'x');
+SET search_path = partition_split;
+RESET ROLE;
+SELECT * FROM guarded_hist WHERE id < 1;
+SET ROLE partition_split_owner;
+REVOKE INSERT ON guarded FROM partition_split_eve;
+CREATE POLICY one ON guarded USING (id % 2 = 0);
+SELECT rowkeeper.tenant('guarded') \g /dev/null
+RESET ROLE;
+-- whoever writes to the old one by its name writes to what is about to be dropped
+SET partition_split.stop = 7;
+SET ROLE partition_split_owner;
+CALL rowkeeper.partition_convert('guarded');
+RESET ROLE;
+SELECT c.relname, c.relrowsecurity, c.relforcerowsecurity, c.relacl::text = r.relacl::text AS same_rights,
+	(SELECT string_agg(polname, ', ' ORDER BY polname COLLATE "C") FROM pg_policy y WHERE y.polrelid = c.oid) AS policies
+FROM pg_class c, pg_class r WHERE c.relname IN ('guarded_hist', 'guarded_p10') AND r.oid = 'guarded'::regclass ORDER BY 1;
+INSERT INTO guarded_before_p60 VALUES (-1, 'x');
+TRUNCATE guarded_before_p60;
+SELECT check_name, detail FROM rowkeeper.doctor('partition_split') WHERE check_name = 'split';
+DROP TRIGGER stop ON rowkeeper._progress;
+SET ROLE partition_split_owner;
+CALL rowkeeper.partition_convert('guarded');
+RESET ROLE;
+SELECT to_regclass('guarded_before_p60'), count(*) FROM guarded;
+SELECT check_name, level, detail FROM rowkeeper.doctor('partition_split') WHERE check_name = 'drift';
+SELECT rowkeeper.partition_off('guarded') \g /dev/null
+DROP TABLE guarded;
+
+-- keys of any length; composite ones
+CREATE TABLE chars (code char(8), bits bit(12), at int, PRIMARY KEY (code, bits, at));
+INSERT INTO chars SELECT 'a' || n, n::bit(12), n % 45 FROM generate_series(1, 700) n;
+CALL rowkeeper.partition_convert('chars', 'at', '10', split => true);
+SELECT tableoid::regclass, count(*) FROM chars GROUP BY 1 ORDER BY tableoid::regclass::text COLLATE "C";
+
+-- what becomes of names and owners meanwhile
+CREATE SCHEMA partition_split_moving;
+CREATE TABLE partition_split_moving.named (id int PRIMARY KEY, v text);
+INSERT INTO partition_split_moving.named SELECT generate_series(1, 45);
+CALL rowkeeper.partition_convert('partition_split_moving.named', 'id', '10');
+CREATE TRIGGER stop BEFORE UPDATE ON rowkeeper._progress FOR EACH ROW EXECUTE FUNCTION stop();
+SET partition_split.stop = 4;
+CALL rowkeeper.partition_convert('partition_split_moving.named', split => true);
+UPDATE partition_split_moving.named SET v = 'planned' WHERE id = 5;
+ALTER SCHEMA partition_split_moving RENAME TO partition_split_moved;
+UPDATE partition_split_moved.named SET v = 'by another name' WHERE id = 5;
+SELECT * FROM partition_split_moved.named_hist WHERE id = 5;
+ALTER TABLE partition_split_moved.named RENAME TO renamed;
+ALTER TABLE partition_split_moved.named_hist RENAME TO other;
+UPDATE partition_split_moved.renamed SET v = 'again' WHERE id = 5;
+SELECT * FROM partition_split_moved.other WHERE id = 5;
+-- a new owner has it begun anew
+ALTER TABLE partition_split_moved.renamed OWNER TO partition_split_owner;
+SELECT format('ALTER TABLE %s OWNER TO partition_split_owner', relid) FROM pg_partition_tree('partition_split_moved.renamed') WHERE level > 0 \gexec
+GRANT USAGE, CREATE ON SCHEMA partition_split_moved TO partition_split_owner;
+SET partition_split.stop = 0;
+SET ROLE partition_split_owner;
+CALL rowkeeper.partition_convert('partition_split_moved.renamed');
+RESET ROLE;
+SELECT relname, relowner::regrole FROM pg_class WHERE relname ~ '^(renamed_hist|other|named_before_p60|p10)$';
+SELECT count(*), max(v) FROM partition_split_moved.renamed;
+-- with the table goes the half of a split
+CREATE TABLE dropped (id int PRIMARY KEY);
+INSERT INTO dropped SELECT generate_series(1, 45);
+CALL rowkeeper.partition_convert('dropped', 'id', '10');
+SET partition_split.stop = 4;
+CALL rowkeeper.partition_convert('dropped', split => true);
+DROP TABLE dropped;
+SELECT count(*) FROM pg_class WHERE relname ~ '^dropped';
+CREATE TABLE dropped (id int PRIMARY KEY);
+INSERT INTO dropped SELECT generate_series(1, 45);
+SET partition_split.stop = 0;
+CALL rowkeeper.partition_convert('dropped', 'id', '10');
+SET partition_split.stop = 7;
+CALL rowkeeper.partition_convert('dropped', split => true);
+DROP TABLE dropped;
+SELECT count(*) FROM pg_class WHERE relname ~ '^dropped';
+SELECT count(*) FROM rowkeeper._partition_splits;
+DROP TRIGGER stop ON rowkeeper._progress;
+-- neither in a session that may not write, nor held by its isolation
+CREATE TABLE sessions (id int, at int, v text, PRIMARY KEY (id, at));
+CREATE UNIQUE INDEX sessions_identity ON sessions (at, id);
+ALTER TABLE sessions REPLICA IDENTITY USING INDEX sessions_identity;
+INSERT INTO sessions SELECT n, n FROM generate_series(1, 45) n;
+CALL rowkeeper.partition_convert('sessions', 'at', '10');
+SET default_transaction_read_only = on;
+CALL rowkeeper.partition_convert('sessions', split => true);
+SET default_transaction_read_only = off;
+SET default_transaction_isolation = 'serializable';
+CALL rowkeeper.partition_convert('sessions', split => true);
+RESET default_transaction_isolation;
+RESET default_transaction_read_only;
+SELECT count(*) FILTER (WHERE i.indisreplident) AS identities, count(DISTINCT i.indrelid) AS partitions
+FROM pg_partition_tree('sessions') p JOIN pg_index i ON i.indrelid = p.relid;
+
+-- what is refused
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t SELECT generate_series(1, 45);
+CREATE TABLE plain (id int);
+CALL rowkeeper.partition_convert('t', 'id', '10');
+BEGIN;
+CALL rowkeeper.partition_convert('t', split => true);
+ROLLBACK;
+SET client_min_messages = error;
+CREATE PUBLICATION partition_split FOR ALL TABLES;
+CALL rowkeeper.partition_convert('t', split => true);
+DROP PUBLICATION partition_split;
+CREATE PUBLICATION partition_split FOR TABLES IN SCHEMA partition_split;
+CALL rowkeeper.partition_convert('t', split => true);
+DROP PUBLICATION partition_split;
+SET client_min_messages = warning;
+SET client_min_messages = error;
+CREATE PUBLICATION partition_split FOR TABLE t;
+CALL rowkeeper.partition_convert('t', split => true);
+DROP PUBLICATION partition_split;
+SET client_min_messages = warning;
+CREATE TABLE referencing (id int REFERENCES t);
+\set VERBOSITY default
+CALL rowkeeper.partition_convert('t', split => true);
+\set VERBOSITY terse
+DROP TABLE referencing;
+ALTER TABLE t_before_p60 ADD CONSTRAINT alone CHECK (id > -100);
+CALL rowkeeper.partition_convert('t', split => true);
+ALTER TABLE t_before_p60 DROP CONSTRAINT alone;
+ALTER TABLE t ADD CONSTRAINT rowkeeper_split CHECK (id > -100);
+CALL rowkeeper.partition_convert('t', split => true);
+ALTER TABLE t DROP CONSTRAINT rowkeeper_split;
+CREATE TRIGGER everywhere BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+ALTER TABLE t_before_p60 DISABLE TRIGGER everywhere;
+CALL rowkeeper.partition_convert('t', split => true);
+DROP TRIGGER everywhere ON t;
+CREATE VIEW v AS SELECT * FROM t_before_p60;
+CALL rowkeeper.partition_convert('t', split => true);
+DROP VIEW v;
+CREATE INDEX alone ON t_before_p60 (v);
+CALL rowkeeper.partition_convert('t', split => true);
+DROP INDEX alone;
+CREATE TRIGGER alone BEFORE UPDATE ON t_before_p60 FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+CALL rowkeeper.partition_convert('t', split => true);
+DROP TRIGGER alone ON t_before_p60;
+CREATE TABLE t_default PARTITION OF t DEFAULT;
+CALL rowkeeper.partition_convert('t', split => true);
+DROP TABLE t_default;
+CREATE TABLE t_hist (id int);
+CALL rowkeeper.partition_convert('t', split => true);
+DROP TABLE t_hist;
+CREATE TABLE keyless (id int);
+INSERT INTO keyless SELECT generate_series(1, 45);
+CALL rowkeeper.partition_convert('keyless', 'id', '10', split => true);
+CREATE TABLE many (id int PRIMARY KEY);
+INSERT INTO many VALUES (1), (1000000);
+CALL rowkeeper.partition_convert('many', 'id', '10', split => true);
+SELECT name, under FROM tree WHERE name ~ '^t_' ORDER BY name COLLATE "C";
+SELECT count(*) FROM rowkeeper._partition_splits;
+
+SELECT rowkeeper.tenant_role('partition_split_writer', 'none') \g /dev/null
+DROP SCHEMA partition_split, partition_split_moved, partition_split_eve CASCADE;
+DROP OWNED BY partition_split_owner, partition_split_writer, partition_split_eve;
+DROP ROLE partition_split_owner, partition_split_writer, partition_split_eve;
