@@ -20,6 +20,19 @@ REVOKE ALL ON rowkeeper._partition_splits FROM PUBLIC;
 COMMENT ON TABLE rowkeeper._partition_splits IS
 'Wide partitions that are being divided, and how far that is.';
 
+-- Whoever writes to such a partition while what he writes cannot be written to
+-- the copy, since somebody has altered one of them, says so here, in the same
+-- transaction; a copy that was missed by one is of no use, whatever the two
+-- look like again by now. Rows are added, and go with the split: nobody waits
+-- for anybody.
+CREATE TABLE rowkeeper._partition_split_misses (
+	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	history oid NOT NULL
+);
+REVOKE ALL ON rowkeeper._partition_split_misses FROM PUBLIC;
+COMMENT ON TABLE rowkeeper._partition_split_misses IS
+'Transactions whose changes the copy of a partition that is being divided has not got.';
+
 -- What must not change meanwhile. The row version is part of it: what is
 -- altered and altered back is not the same.
 CREATE FUNCTION rowkeeper._partition_split_objects(target oid, partition oid, history oid) RETURNS TABLE (item text)
@@ -38,14 +51,23 @@ BEGIN ATOMIC
 		SELECT pg_catalog.format('constraint %s %s', k.oid, k.xmin)
 		FROM pg_catalog.pg_constraint k WHERE k.conrelid IN ($1, $2, $3)
 		UNION ALL
-		SELECT pg_catalog.format('index %s', i.indexrelid)
+		-- the copy's replica identity follows the table's
+		SELECT pg_catalog.format('index %s %s', i.indexrelid, CASE WHEN i.indrelid <> $3 THEN i.xmin END)
 		FROM pg_catalog.pg_index i WHERE i.indrelid IN ($1, $2, $3)
 		UNION ALL
-		SELECT pg_catalog.format('owner %s %s', c.oid, c.relowner)
-		FROM pg_catalog.pg_class c WHERE c.oid IN ($1, $2, $3)
+		SELECT pg_catalog.format('owner %s %s %s', c.oid, c.relowner, s.xmin)
+		FROM pg_catalog.pg_class c
+			LEFT JOIN pg_catalog.pg_shdepend s ON s.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND s.objid = c.oid
+				AND s.objsubid = 0 AND s.deptype = 'o'
+				AND s.dbid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+		WHERE c.oid IN ($1, $2, $3)
 		UNION ALL
-		SELECT pg_catalog.format('partition %s %s %s', i.inhrelid, i.inhparent, i.inhdetachpending)
+		SELECT pg_catalog.format('partition %s %s %s %s', i.inhrelid, i.inhparent, i.inhdetachpending, i.xmin)
 		FROM pg_catalog.pg_inherits i WHERE i.inhparent = $3 OR i.inhrelid IN ($2, $3)
+		UNION ALL
+		-- as long as its partitions are made
+		SELECT pg_catalog.format('options %s', m.options - '{ahead,keep,on_expiry,archive_schema,brin}'::text[])
+		FROM rowkeeper._partition_registry m WHERE $3 = 0 AND m.root = $1
 		UNION ALL
 		SELECT pg_catalog.format('trigger %s %s', g.oid, g.xmin)
 		FROM pg_catalog.pg_trigger g WHERE $3 <> 0 AND g.tgrelid = $2 AND g.tgname IN ('!rowkeeper_split', '!rowkeeper_split_truncate')
@@ -72,6 +94,14 @@ REVOKE ALL ON FUNCTION rowkeeper._partition_split_runs_code(oid) FROM PUBLIC;
 COMMENT ON FUNCTION rowkeeper._partition_split_runs_code(oid) IS
 'Whether users'' code may run when a row is written to a table without triggers.';
 
+CREATE FUNCTION rowkeeper._partition_split_is_ours(function oid) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL UNSAFE
+RETURN EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'rowkeeper'
+	WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = $1 AND d.deptype = 'e');
+REVOKE ALL ON FUNCTION rowkeeper._partition_split_is_ours(oid) FROM PUBLIC;
+COMMENT ON FUNCTION rowkeeper._partition_split_is_ours(oid) IS
+'Whether a function is one of the extension.';
+
 -- Why a partition cannot be divided; no row: it can.
 CREATE FUNCTION rowkeeper._partition_split_problems(target oid, partition oid) RETURNS TABLE (rank integer, problem text, hint text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
@@ -97,8 +127,9 @@ BEGIN ATOMIC
 	FROM t, pg_catalog.unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE}'::text[]) x (privilege)
 	WHERE NOT pg_catalog.has_table_privilege(t.relowner, $2, x.privilege) OR NOT pg_catalog.has_table_privilege(t.relowner, $1, x.privilege)
 	UNION ALL
-	SELECT 5, 'the primary key is deferrable', NULL
-	FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND k.contype = 'p' AND k.condeferrable
+	-- the copy is written to row by row
+	SELECT 5, pg_catalog.format('constraint %I is deferrable', k.conname), NULL
+	FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND k.contype IN ('p', 'u', 'x') AND k.condeferrable
 	UNION ALL
 	SELECT 6, pg_catalog.format('foreign key %I of %s references it', k.conname, k.conrelid::pg_catalog.regclass), 'Drop it before, and add it after: NOT VALID, then VALIDATE CONSTRAINT.'
 	FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.confrelid IN ($1, $2) AND k.conparentid = 0
@@ -126,8 +157,7 @@ BEGIN ATOMIC
 	SELECT 10, pg_catalog.format('trigger %I is of this partition alone', g.tgname), 'Drop it, or make it on the table.'
 	FROM pg_catalog.pg_trigger g
 	WHERE g.tgrelid = $2 AND NOT g.tgisinternal AND g.tgparentid = 0
-		AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'rowkeeper'
-			WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = g.tgfoid AND d.deptype = 'e')
+		AND NOT rowkeeper._partition_split_is_ours(g.tgfoid)
 	UNION ALL
 	SELECT 11, pg_catalog.format('index %I is of this partition alone', c.relname), 'Drop it, or create it on the table.'
 	FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
@@ -155,10 +185,22 @@ BEGIN ATOMIC
 	SELECT 14, 'it has a constraint named rowkeeper_split', 'Rename it.'
 	FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND k.conname = 'rowkeeper_split'
 	UNION ALL
+	SELECT 14, pg_catalog.format('constraint %I is not valid', k.conname), 'VALIDATE it, or drop it before, and add it after.'
+	FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND NOT k.convalidated
+	UNION ALL
 	SELECT 15, pg_catalog.format('trigger %I is enabled otherwise than that of the table', g.tgname),
 		'Attached anew it would be as that of the table.'
 	FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_trigger p ON p.oid = g.tgparentid AND p.tgrelid = $1
 	WHERE g.tgrelid = $2 AND NOT g.tgisinternal AND g.tgenabled <> p.tgenabled
+	UNION ALL
+	-- that of the copy is checked before it is fired
+	SELECT 16, pg_catalog.format('trigger %I is fired before foreign keys are checked', g.tgname),
+		'ALTER TRIGGER it RENAME TO what sorts after them, such as a name in small letters.'
+	FROM pg_catalog.pg_trigger g
+	WHERE g.tgrelid = $1 AND NOT g.tgisinternal AND (g.tgtype & 67) = 1 AND (g.tgtype & 20) <> 0
+		AND g.tgname::text COLLATE "C" < 'RI_ConstraintTrigger'
+		AND EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND k.contype = 'f' AND NOT k.condeferred)
+		AND NOT rowkeeper._partition_split_is_ours(g.tgfoid)
 	)
 	SELECT p.rank, p.problem, p.hint FROM problems p;
 END;

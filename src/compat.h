@@ -14,6 +14,7 @@
 #include "access/amapi.h"
 #include "access/attmap.h"
 #include "access/genam.h"
+#include "catalog/index.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
@@ -38,6 +39,30 @@
 #else
 #define RK_NORETURN pg_attribute_noreturn()
 #endif
+
+/* 16 gave the number of a relation's file that name. Its rows go with the old file. */
+static inline void
+rk_relation_empty(Relation rel)
+{
+#if PG_VERSION_NUM >= 160000
+	RelationSetNewRelfilenumber(rel, rel->rd_rel->relpersistence);
+#else
+	RelationSetNewRelfilenode(rel, rel->rd_rel->relpersistence);
+#endif
+}
+
+/* 17 is told of the statement, for event triggers. */
+static inline void
+rk_relation_reindex(Oid relid)
+{
+	ReindexParams params = {0};
+
+#if PG_VERSION_NUM >= 170000
+	(void) reindex_relation(NULL, relid, REINDEX_REL_PROCESS_TOAST, &params);
+#else
+	(void) reindex_relation(relid, REINDEX_REL_PROCESS_TOAST, &params);
+#endif
+}
 
 /* 17 has access methods that keep something open between inserts. */
 static inline void

@@ -217,7 +217,7 @@ typedef struct RkLockRequest
 	LOCKMODE	mode;
 } RkLockRequest;
 
-#define RK_LONGEST_SWAP_MS 2000	/* to parse a view anew, say, can run its
+#define RK_LONGEST_SWAP_MS 2000 /* to parse a view anew, say, can run its
 								 * owner's code */
 
 extern List *rk_partition_partners(Oid root);
@@ -420,6 +420,7 @@ extern void rk_partition_split_init(void);
 extern const RkPartition *rk_split_load_wide(RkSplitCall *call, const RkSplit *split, RkPartitionSet **set);
 extern RkLockRequest *rk_split_partner_locks(Oid root, LOCKMODE mode, int room, int *count);
 extern void rk_split_begin(RkSplitCall *call);
+extern void rk_split_keep_to_owner(const RkSplit *split, Oid relid);
 extern void rk_split_make_leaves(RkSplitCall *call);
 extern void rk_split_watch(RkSplitCall *call);
 
@@ -432,6 +433,7 @@ extern void rk_split_wait_for_snapshots(RkSplitCall *call);
 extern void rk_split_compare(RkSplitCall *call);
 
 /* split_swap.c: one for the other */
+extern void rk_split_undress(RkSplitCall *call);
 extern void rk_split_swap(RkSplitCall *call);
 extern void rk_split_drop_old(RkSplitCall *call);
 extern void rk_split_finish(RkSplitCall *call);

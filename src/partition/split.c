@@ -19,7 +19,8 @@
  * Here are the order of these steps, and how one is run. A row of
  * rowkeeper._partition_splits (split_state.c) says that a partition is on its
  * way, and how far; so whatever ends a call, the next goes on. Whoever alters
- * the table meanwhile makes the copy useless, and it is begun anew.
+ * the table meanwhile makes the copy useless, and it is begun anew. What fails
+ * for anything but others or the end of the call is taken back.
  */
 #include "partition/partition.h"
 
@@ -73,17 +74,107 @@ try_step(RkSplitCall *call, RkSplitStep step)
 	return error;
 }
 
-/* A step; its error is raised once the progress is no more. */
+/* ---- a step that fails ---- */
+
+bool
+rk_split_is_in_the_way(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
+}
+
+static void
+undo(void *arg)
+{
+	rk_split_undo(arg);
+}
+
+/* The copy and the triggers go. */
+static void
+undo_all(RkSplitCall *call)
+{
+	RkSplit    *split = rk_split_current(call->root);
+	List	   *tree = OidIsValid(split->history) ? rk_relation_tree(split->history, NoLock) : NIL;
+	int			count;
+	RkLockRequest *locks = rk_split_partner_locks(split->root, AccessExclusiveLock, list_length(tree) + 1, &count);
+	ListCell   *lc;
+
+	if (OidIsValid(split->wide))
+		rk_partition_add_lock(locks, &count, split->wide, AccessExclusiveLock);
+	foreach(lc, tree)
+		rk_partition_add_lock(locks, &count, lfirst_oid(lc), AccessExclusiveLock);
+	(void) rk_partition_try(locks, undo, split, call->insist, &call->failure);
+}
+
+/* What a step has failed for may be that somebody has altered the table since. */
+static void
+judge(RkSplitCall *call)
+{
+	RkSplit    *split = rk_split_read(call->root);
+
+	call->more = split != NULL && !split->swapped;
+	call->altered = call->more && !rk_split_is_unaltered(split);
+}
+
+/* What is of no use as it is goes, as long as there is patience for its locks. */
+static void
+take_back(RkSplitCall *call)
+{
+	TimestampTz since = GetCurrentTimestamp();
+	ErrorData  *error;
+
+	for (int attempts = 0;; attempts++)
+	{
+		call->failure = NULL;
+		call->insist = attempts > 0;
+		error = try_step(call, undo_all);
+		if (error != NULL)
+			SPI_commit();
+		if ((error == NULL && call->failure == NULL) || (error != NULL && !rk_split_is_in_the_way(error)) ||
+			TimestampDifferenceExceeds(since, GetCurrentTimestamp(), rk_lock_patience))
+			return;
+		rk_partition_wait(attempts, 0);
+	}
+}
+
+/*
+ * A step has failed. Where the table was altered that is why, and it is begun
+ * anew. Where others were in the way, or the call was to end, the next goes on
+ * where it was. Anything else would fail that, too, and in the meantime perhaps
+ * whoever writes to the table: it is taken back.
+ */
+static void
+fail(RkSplitCall *call, RkSplitStep step, ErrorData *error)
+{
+	bool		goes_on = rk_split_is_in_the_way(error) ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION;
+
+	/* where the error is stays */
+	call->step_context = AllocSetContextCreate(call->context, "rowkeeper split failure", ALLOCSET_DEFAULT_SIZES);
+	SPI_commit();
+	if (!goes_on && try_step(call, judge) == NULL)
+	{
+		if (call->altered && step != undo_all)
+			return;
+		if (call->more)
+			take_back(call);
+	}
+	else if (goes_on && call->rights != NULL)
+		(void) try_step(call, rk_split_undress);
+	rk_progress_end();
+	SPI_commit();
+	ReThrowError(error);
+}
+
+/* A step; where that fails and its error is not raised, call->altered is true. */
 void
 rk_split_commit(RkSplitCall *call, RkSplitStep step)
 {
 	ErrorData  *error = try_step(call, step);
 
-	if (error == NULL)
-		return;
-	rk_progress_end();
-	SPI_commit();
-	ReThrowError(error);
+	if (error != NULL)
+		fail(call, step, error);
 }
 
 static void
@@ -124,14 +215,6 @@ rk_split_insist(RkSplitCall *call, RkSplitStep step)
 	}
 }
 
-bool
-rk_split_is_in_the_way(const ErrorData *error)
-{
-	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
-}
-
 /*
  * A step whose transaction gives way to others, and comes again. Returns how
  * long it took, in microseconds.
@@ -150,10 +233,11 @@ rk_split_give_way(RkSplitCall *call, RkSplitStep step, void (*failed) (RkSplitCa
 			return Max(1, (long) (GetCurrentTimestamp() - begun));
 		failed(call);
 		if (!rk_split_is_in_the_way(error))
-			rk_progress_end();
+		{
+			fail(call, step, error);
+			return 1;
+		}
 		SPI_commit();
-		if (!rk_split_is_in_the_way(error))
-			ReThrowError(error);
 		wait_for_others(call, error, since, attempts);
 	}
 }
@@ -184,28 +268,6 @@ resume(RkSplitCall *call)
 		call->altered = true;
 	else
 		rk_split_check(split->root, split->wide);
-}
-
-static void
-undo(void *arg)
-{
-	rk_split_undo(arg);
-}
-
-static void
-undo_altered(RkSplitCall *call)
-{
-	RkSplit    *split = rk_split_current(call->root);
-	List	   *tree = OidIsValid(split->history) ? rk_relation_tree(split->history, NoLock) : NIL;
-	int			count;
-	RkLockRequest *locks = rk_split_partner_locks(split->root, AccessExclusiveLock, list_length(tree) + 1, &count);
-	ListCell   *lc;
-
-	if (OidIsValid(split->wide))
-		rk_partition_add_lock(locks, &count, split->wide, AccessExclusiveLock);
-	foreach(lc, tree)
-		rk_partition_add_lock(locks, &count, lfirst_oid(lc), AccessExclusiveLock);
-	(void) rk_partition_try(locks, undo, split, call->insist, &call->failure);
 }
 
 static void
@@ -282,7 +344,7 @@ rk_partition_split(Oid root)
 			break;
 		if (call.altered)
 		{
-			rk_split_insist(&call, undo_altered);
+			rk_split_insist(&call, undo_all);
 			continue;
 		}
 		if (!call.more && begun++ == ROUNDS)

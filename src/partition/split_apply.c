@@ -6,7 +6,8 @@
  * always. What they do depends on the state of the row and not on the order
  * in which rows are told of (a user's trigger may have changed one again
  * before its turn comes): a version is written as long as it is the row's
- * last, and a key is taken away as long as the partition has no row of it.
+ * last, and the row of a key is taken away unless the partition has the same
+ * one under that key by now.
  *
  * It is done as the table's owner, past row security, whoever writes. The
  * snapshot is the latest one: a transaction's own, where that is kept from
@@ -18,7 +19,9 @@
  * called for the split.
  *
  * Once a table was altered, its copy is of no use, and split.c starts anew.
- * Until then nothing is written to it: no writer fails for us. After the swap
+ * Until then nothing is written to it: no writer fails for us. But he leaves a
+ * mark, without which what was altered back, or rolled back, would pass for
+ * what it was, and what he wrote would be lost. After the swap
  * every writer fails who writes to the partition itself, which is no longer one
  * and about to be dropped: whoever waited for the swap would lose his rows.
  */
@@ -27,6 +30,8 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -49,6 +54,8 @@ typedef struct Mirror
 	Oid			wide;			/* hash key */
 	bool		valid;			/* what follows is true */
 	bool		active;			/* there is a copy, and it is of use */
+	FullTransactionId missed_by;	/* it has settled that there is none */
+	TransactionId missed_in;	/* or that it is of no use; a subtransaction */
 	bool		divided;		/* the copy has taken its place */
 	int			running;		/* plans, further up the stack */
 	char	   *search_path;	/* of users' code that may run; NULL: none does */
@@ -60,6 +67,8 @@ typedef struct Mirror
 	int			keys;
 	AttrNumber *key_numbers;
 	SPIPlanPtr	put;
+	SPIPlanPtr	change;			/* NULL: there is nothing but the key */
+	SPIPlanPtr	refresh;
 	SPIPlanPtr	take;
 	MemoryContext context;		/* of what is allocated */
 } Mirror;
@@ -105,14 +114,18 @@ rk_split_apply_init(void)
 static void
 forget(Mirror *mirror)
 {
-	if (mirror->put != NULL)
-		SPI_freeplan(mirror->put);
-	if (mirror->take != NULL)
-		SPI_freeplan(mirror->take);
+	SPIPlanPtr *plans[] = {&mirror->put, &mirror->change, &mirror->refresh, &mirror->take};
+
+	for (int i = 0; i < lengthof(plans); i++)
+	{
+		if (*plans[i] != NULL)
+			SPI_freeplan(*plans[i]);
+		*plans[i] = NULL;
+	}
 	if (mirror->context != NULL)
 		MemoryContextDelete(mirror->context);
-	mirror->put = mirror->take = NULL;
 	mirror->context = NULL;
+	mirror->history = InvalidOid;
 	mirror->search_path = NULL;
 	mirror->active = false;
 	mirror->divided = false;
@@ -132,48 +145,55 @@ look(const char *query, Oid relid)
 	return SPI_processed > 0;
 }
 
-/* What a row of the registry says; in the mirror's context. */
-static void
+/* What a row of the registry says, in the mirror's context; whether the copy is of use. */
+static bool
 take_over(Mirror *mirror, HeapTuple row, TupleDesc desc)
 {
+	Datum		history;
 	bool		isnull;
 	MemoryContext old;
 
 	mirror->divided = DatumGetBool(SPI_getbinval(row, desc, 2, &isnull));
 	if (mirror->divided)
-		return;
-	mirror->history = DatumGetObjectId(SPI_getbinval(row, desc, 1, &isnull));
+		return false;
+	history = SPI_getbinval(row, desc, 1, &isnull);
+	if (isnull)
+		return false;
+	mirror->history = DatumGetObjectId(history);
 	mirror->at_risk = DatumGetBool(SPI_getbinval(row, desc, 3, &isnull)) && !isnull;
 	old = MemoryContextSwitchTo(mirror->context);
 	mirror->search_path = SPI_getvalue(row, desc, 4);
 	MemoryContextSwitchTo(old);
+	return DatumGetBool(SPI_getbinval(row, desc, 5, &isnull)) && !isnull;
 }
 
 /*
  * The copy of a partition, or that it has taken its place; false: there is none,
- * or what both had when it was begun has changed since. (A constraint or index
- * that was added fails nobody here; that it is there, split.c sees.)
+ * or it is of no use: what both had when it was begun has changed since, or the
+ * owner has no rights in it. (A constraint or index that was added fails nobody
+ * here; that it is there, split.c sees.)
  */
 static bool
 find_history(Mirror *mirror)
 {
 	RkIdentity	saved;
-	bool		found;
+	bool		useful = false;
 
 	rk_identity_assume(&saved, rk_extension_owner(), false);
 	SPI_connect();
-	found = look("SELECT s.history::oid, s.swapped, c.relforcerowsecurity AND x.runs_code,"
-				 "  CASE WHEN x.runs_code THEN s.search_path END"
-				 " FROM rowkeeper._partition_splits s LEFT JOIN pg_class c ON c.oid = s.history"
-				 " CROSS JOIN LATERAL (SELECT rowkeeper._partition_split_runs_code(s.history)) x (runs_code)"
-				 " CROSS JOIN LATERAL (SELECT " RK_SPLIT_OBJECTS("s.relation, s.partition, s.history") ") o (objects)"
-				 " WHERE s.partition = $1 AND s.watched AND (s.swapped OR c.oid IS NOT NULL AND s.objects <@ o.objects"
-				 "  AND ARRAY(SELECT x FROM unnest(o.objects) x WHERE x LIKE 'column %') <@ s.objects)", mirror->wide);
-	if (found)
-		take_over(mirror, SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
+	if (look("SELECT s.history::oid, s.swapped, c.relforcerowsecurity AND x.runs_code,"
+			 "  CASE WHEN x.runs_code THEN s.search_path END,"
+			 "  c.oid IS NOT NULL AND s.objects <@ o.objects"
+			 "   AND ARRAY(SELECT x FROM unnest(o.objects) x WHERE x LIKE 'column %') <@ s.objects"
+			 "   AND (SELECT bool_and(has_table_privilege(c.relowner, c.oid, p)) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p)"
+			 " FROM rowkeeper._partition_splits s LEFT JOIN pg_class c ON c.oid = s.history"
+			 " CROSS JOIN LATERAL (SELECT rowkeeper._partition_split_runs_code(s.history)) x (runs_code)"
+			 " CROSS JOIN LATERAL (SELECT " RK_SPLIT_OBJECTS("s.relation, s.partition, s.history") ") o (objects)"
+			 " WHERE s.partition = $1 AND s.watched", mirror->wide))
+		useful = take_over(mirror, SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
 	SPI_finish();
 	rk_identity_restore(&saved);
-	return found;
+	return useful;
 }
 
 static SPIPlanPtr
@@ -186,59 +206,112 @@ keep_plan(const char *sql, int count, Oid *types)
 	return plan;
 }
 
-static void
-prepare_put(Mirror *mirror, Relation rel, const RkRowKey *key)
+/* The key's columns of a table, each equal to its parameter. */
+static char *
+key_is(const Mirror *mirror, const RkRowKey *key, const char *prefix, const int *parameters)
 {
-	TupleDesc	desc = RelationGetDescr(rel);
-	Oid		   *types = palloc(sizeof(Oid) * desc->natts);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	for (int i = 0; i < key->count; i++)
+		appendStringInfo(&sql, "%s%s%s %s $%d", i > 0 ? " AND " : "", prefix, quote_identifier(key->names[i]),
+						 key->equals[i], parameters == NULL ? i + 1 : parameters[i]);
+	return sql.data;
+}
+
+/* What is written of a row, in SQL. */
+typedef struct Columns
+{
 	StringInfoData names;
-	StringInfoData values;
-	StringInfoData changes;
+	StringInfoData values;		/* parameters */
+	StringInfoData here;		/* the copy's own, h */
+	StringInfoData there;		/* the partition's, w */
+	StringInfoData excluded;	/* SET of what could not be inserted */
+	StringInfoData changes;		/* SET of all but the key */
+	int			key_parameters[INDEX_MAX_KEYS];
+	Oid		   *types;
+} Columns;
 
-	initStringInfo(&names);
-	initStringInfo(&values);
-	initStringInfo(&changes);
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute column = TupleDescAttr(desc, i);
-		char	   *name;
+static void
+add_column(Columns *columns, Mirror *mirror, Form_pg_attribute column)
+{
+	const char *name = quote_identifier(NameStr(column->attname));
+	const char *comma = mirror->columns > 0 ? ", " : "";
+	bool		is_key = false;
 
-		if (column->attisdropped || column->attgenerated != '\0')
-			continue;
-		name = pstrdup(quote_identifier(NameStr(column->attname)));
-		mirror->numbers[mirror->columns] = column->attnum;
-		types[mirror->columns++] = column->atttypid;
-		appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", name);
-		appendStringInfo(&values, "%s$%d", values.len > 0 ? ", " : "", mirror->columns);
-		appendStringInfo(&changes, "%s%s = EXCLUDED.%s", changes.len > 0 ? ", " : "", name, name);
-	}
+	mirror->numbers[mirror->columns] = column->attnum;
+	columns->types[mirror->columns++] = column->atttypid;
+	appendStringInfo(&columns->names, "%s%s", comma, name);
+	appendStringInfo(&columns->values, "%s$%d", comma, mirror->columns);
+	appendStringInfo(&columns->here, "%sh.%s", comma, name);
+	appendStringInfo(&columns->there, "%sw.%s", comma, name);
 	/* the key too: equal is not the same with every type */
-	mirror->put = keep_plan(psprintf("INSERT INTO %s (%s) VALUES (%s) ON CONFLICT (%s) DO UPDATE SET %s",
-									 rk_relation_name(mirror->history), names.data, values.data,
-									 rk_split_key_columns(key, ""), changes.data),
-							mirror->columns, types);
+	appendStringInfo(&columns->excluded, "%s%s = EXCLUDED.%s", comma, name, name);
+	for (int i = 0; i < mirror->keys; i++)
+	{
+		if (mirror->key_numbers[i] != column->attnum)
+			continue;
+		columns->key_parameters[i] = mirror->columns;
+		is_key = true;
+	}
+	if (!is_key)
+		appendStringInfo(&columns->changes, "%s%s = $%d", columns->changes.len > 0 ? ", " : "", name, mirror->columns);
 }
 
 static void
-prepare_take(Mirror *mirror, Relation rel, const RkRowKey *key)
+read_columns(Columns *columns, Mirror *mirror, TupleDesc desc)
 {
-	StringInfoData here;
-	StringInfoData there;
+	StringInfo	lists[] = {&columns->names, &columns->values, &columns->here, &columns->there,
+		&columns->excluded, &columns->changes};
 
-	initStringInfo(&here);
-	initStringInfo(&there);
-	for (int i = 0; i < key->count; i++)
+	for (int i = 0; i < lengthof(lists); i++)
+		initStringInfo(lists[i]);
+	columns->types = palloc(sizeof(Oid) * desc->natts);
+	for (int i = 0; i < desc->natts; i++)
 	{
-		char	   *name = pstrdup(quote_identifier(key->names[i]));
+		Form_pg_attribute column = TupleDescAttr(desc, i);
 
-		mirror->key_numbers[i] = get_attnum(mirror->wide, key->names[i]);
-		appendStringInfo(&here, "%sh.%s %s $%d", i > 0 ? " AND " : "", name, key->equals[i], i + 1);
-		appendStringInfo(&there, "%sw.%s %s $%d", i > 0 ? " AND " : "", name, key->equals[i], i + 1);
+		if (!column->attisdropped && column->attgenerated == '\0')
+			add_column(columns, mirror, column);
 	}
+}
+
+/*
+ * put: a row that is new here, whatever is there under its key. change: one that
+ * may not be copied yet, and is not copied by who changes it: the copy's foreign
+ * keys would be checked, and he wait for rows that he has no business with.
+ * refresh: what the partition has of a key by now. take: the row of a key that
+ * is another one in the partition by now, or none.
+ */
+static void
+prepare_plans(Mirror *mirror, Relation rel, const RkRowKey *key)
+{
+	char	   *history = pstrdup(rk_relation_name(mirror->history));
+	char	   *wide = pstrdup(rk_relation_name(mirror->wide));
+	char	   *there = key_is(mirror, key, "w.", NULL);
+	char	   *conflict;
+	Columns		columns;
+
 	mirror->keys = key->count;
-	mirror->take = keep_plan(psprintf("DELETE FROM %s h WHERE %s AND NOT EXISTS (SELECT FROM ONLY %s w WHERE %s)",
-									  rk_relation_name(mirror->history), here.data,
-									  rk_relation_name(mirror->wide), there.data),
+	for (int i = 0; i < key->count; i++)
+		mirror->key_numbers[i] = get_attnum(mirror->wide, key->names[i]);
+	read_columns(&columns, mirror, RelationGetDescr(rel));
+	conflict = psprintf("ON CONFLICT (%s) DO UPDATE SET %s", rk_split_key_columns(key, ""), columns.excluded.data);
+	mirror->put = keep_plan(psprintf("INSERT INTO %s (%s) VALUES (%s) %s",
+									 history, columns.names.data, columns.values.data, conflict),
+							mirror->columns, columns.types);
+	if (columns.changes.len > 0)
+		mirror->change = keep_plan(psprintf("UPDATE %s h SET %s WHERE %s", history, columns.changes.data,
+											key_is(mirror, key, "h.", columns.key_parameters)),
+								   mirror->columns, columns.types);
+	mirror->refresh = keep_plan(psprintf("INSERT INTO %s (%s) SELECT %s FROM ONLY %s w WHERE %s %s",
+										 history, columns.names.data, columns.there.data, wide, there, conflict),
+								key->count, (Oid *) key->types);
+	/* by the bytes, which asks no code of anybody's */
+	mirror->take = keep_plan(psprintf("DELETE FROM %s h WHERE %s AND NOT EXISTS (SELECT FROM ONLY %s w WHERE %s"
+									  " AND ROW(%s)::pg_catalog.record OPERATOR(pg_catalog.*=) ROW(%s)::pg_catalog.record)",
+									  history, key_is(mirror, key, "h.", NULL), wide, there,
+									  columns.there.data, columns.here.data),
 							 key->count, (Oid *) key->types);
 }
 
@@ -273,7 +346,7 @@ prepare(Mirror *mirror, Relation rel)
 	mirror->valid = true;
 	/* as long as the session, like what points to it */
 	mirror->context = AllocSetContextCreate(TopMemoryContext, "rowkeeper split", ALLOCSET_SMALL_SIZES);
-	if (!find_history(mirror) || mirror->divided)
+	if (!find_history(mirror))
 		return;
 	mirror->owner = rk_relation_owner(mirror->history);
 	old = MemoryContextSwitchTo(mirror->context);
@@ -286,11 +359,60 @@ prepare(Mirror *mirror, Relation rel)
 		return;
 	become_owner(mirror, &saved);
 	SPI_connect();
-	prepare_put(mirror, rel, key);
-	prepare_take(mirror, rel, key);
+	prepare_plans(mirror, rel, key);
 	SPI_finish();
 	rk_identity_restore(&saved);
 	mirror->active = true;
+}
+
+/*
+ * There is no copy of use to write to. Whoever writes nevertheless, leaves a
+ * mark that goes with what he writes where that is rolled back. One is enough
+ * for a subtransaction: as long as that lasts nobody can begin another copy.
+ */
+static void
+settle_missed(Mirror *mirror)
+{
+	mirror->valid = false;
+	if (OidIsValid(mirror->history))
+		(void) rk_run_about(rk_extension_owner(), mirror->history,
+							"INSERT INTO rowkeeper._partition_split_misses (history) VALUES ($1)");
+	mirror->missed_by = GetTopFullTransactionId();
+	mirror->missed_in = GetCurrentTransactionId();
+}
+
+static bool
+is_missed(const Mirror *mirror)
+{
+	return TransactionIdIsValid(mirror->missed_in) && mirror->missed_in == GetCurrentTransactionId() &&
+		FullTransactionIdEquals(mirror->missed_by, GetTopFullTransactionId());
+}
+
+/*
+ * What was found of use is, until the server says that one of the tables has
+ * changed. What was not may be by the next subtransaction: it is never kept.
+ */
+static void
+renew(Mirror *mirror, Relation rel)
+{
+	if (is_missed(mirror))
+	{
+		mirror->active = false;
+		return;
+	}
+	PG_TRY();
+	{
+		prepare(mirror, rel);
+	}
+	PG_CATCH();
+	{
+		mirror->valid = false;
+		mirror->active = false;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (!mirror->active && !mirror->divided)
+		settle_missed(mirror);
 }
 
 static Mirror *
@@ -306,18 +428,7 @@ mirror_of(Relation rel)
 	if (!found)
 		memset((char *) mirror + sizeof(Oid), 0, sizeof(Mirror) - sizeof(Oid));
 	if (!mirror->valid && mirror->running == 0)
-	{
-		PG_TRY();
-		{
-			prepare(mirror, rel);
-		}
-		PG_CATCH();
-		{
-			mirror->valid = false;
-			PG_RE_THROW();
-		}
-		PG_END_TRY();
-	}
+		renew(mirror, rel);
 	return mirror;
 }
 
@@ -356,16 +467,13 @@ is_last(Relation rel, HeapTuple tuple)
 	return found;
 }
 
+/* Write a row by a plan that takes all of it. */
 static void
-put_row(Mirror *mirror, Relation rel, HeapTuple tuple)
+write_row(Mirror *mirror, SPIPlanPtr plan, Relation rel, HeapTuple tuple)
 {
-	Datum	   *values;
-	char	   *nulls;
+	Datum	   *values = palloc(sizeof(Datum) * mirror->columns);
+	char	   *nulls = palloc(mirror->columns);
 
-	if (!is_last(rel, tuple))
-		return;
-	values = palloc(sizeof(Datum) * mirror->columns);
-	nulls = palloc(mirror->columns);
 	for (int i = 0; i < mirror->columns; i++)
 	{
 		bool		isnull;
@@ -373,20 +481,42 @@ put_row(Mirror *mirror, Relation rel, HeapTuple tuple)
 		values[i] = heap_getattr(tuple, mirror->numbers[i], RelationGetDescr(rel), &isnull);
 		nulls[i] = isnull ? 'n' : ' ';
 	}
-	run_plan(mirror, mirror->put, values, nulls);
+	run_plan(mirror, plan, values, nulls);
 	pfree(values);
 	pfree(nulls);
 }
 
+/* Run a plan that takes the row's key. */
 static void
-take_row(Mirror *mirror, Relation rel, HeapTuple tuple)
+run_by_key(Mirror *mirror, SPIPlanPtr plan, Relation rel, HeapTuple tuple)
 {
 	Datum		values[INDEX_MAX_KEYS];
 	bool		isnull;
 
 	for (int i = 0; i < mirror->keys; i++)
 		values[i] = heap_getattr(tuple, mirror->key_numbers[i], RelationGetDescr(rel), &isnull);
-	run_plan(mirror, mirror->take, values, NULL);
+	run_plan(mirror, plan, values, NULL);
+}
+
+/* A row is new under its key; what has become of it since may have had its turn. */
+static void
+put_row(Mirror *mirror, Relation rel, HeapTuple tuple)
+{
+	if (is_last(rel, tuple))
+		write_row(mirror, mirror->put, rel, tuple);
+	else
+		run_by_key(mirror, mirror->refresh, rel, tuple);
+}
+
+/*
+ * A row has other values under its key. Where it is not copied yet it is not by
+ * us: it is locked until we commit, so that the copy leaves it for later.
+ */
+static void
+change_row(Mirror *mirror, Relation rel, HeapTuple tuple)
+{
+	if (mirror->change != NULL && is_last(rel, tuple))
+		write_row(mirror, mirror->change, rel, tuple);
 }
 
 /* Whether the key is, byte by byte, what it was. */
@@ -418,11 +548,12 @@ apply_row(Mirror *mirror, TriggerData *event)
 	if (TRIGGER_FIRED_BY_INSERT(event->tg_event))
 		put_row(mirror, rel, event->tg_trigtuple);
 	else if (TRIGGER_FIRED_BY_DELETE(event->tg_event))
-		take_row(mirror, rel, event->tg_trigtuple);
+		run_by_key(mirror, mirror->take, rel, event->tg_trigtuple);
+	else if (has_same_key(mirror, rel, event->tg_trigtuple, event->tg_newtuple))
+		change_row(mirror, rel, event->tg_newtuple);
 	else
 	{
-		if (!has_same_key(mirror, rel, event->tg_trigtuple, event->tg_newtuple))
-			take_row(mirror, rel, event->tg_trigtuple);
+		run_by_key(mirror, mirror->take, rel, event->tg_trigtuple);
 		put_row(mirror, rel, event->tg_newtuple);
 	}
 }

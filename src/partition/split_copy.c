@@ -2,8 +2,8 @@
  * split_copy.c
  *
  * Steps 3 to 5 of a split: the rows of the partition, on their way to the table
- * that takes its place, until nobody misses one there. A batch at a time, in the order of the primary key, each a
- * transaction that lasts some milliseconds: its rows are locked against
+ * that takes its place, until nobody misses one there. A batch at a time, in the
+ * order of the primary key, each a transaction that lasts some milliseconds: its rows are locked against
  * changes until it commits, and those that somebody else has locked are left
  * for later, so that neither waits long for the other. What is written
  * meanwhile comes by the triggers (split_apply.c), so a row that is there
@@ -87,8 +87,9 @@ same_key(const RkRowKey *key)
 }
 
 /*
- * Rows after a key, which is given as texts. As one comparison of rows an index
- * finds them at once; its operator has one name for all columns.
+ * Rows after a key. As one comparison of rows an index finds them at once; its
+ * operator has one name for all columns. Neither here nor elsewhere is a value
+ * cast: that of a type that is somebody's may run a function of his.
  */
 static char *
 after_key(const RkRowKey *key)
@@ -97,9 +98,7 @@ after_key(const RkRowKey *key)
 
 	initStringInfo(&values);
 	for (int i = 0; i < key->count; i++)
-		/* of whatever length: "character" alone is of one */
-		appendStringInfo(&values, "%s$%d::%s", i > 0 ? ", " : "", i + 1,
-						 format_type_extended(key->types[i], -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+		appendStringInfo(&values, "%s$%d", i > 0 ? ", " : "", i + 1);
 	return psprintf("ROW(%s) OPERATOR(pg_catalog.>) ROW(%s)", rk_split_key_columns(key, "w."), values.data);
 }
 
@@ -131,25 +130,18 @@ copy_sql(const RkSplit *split, const RkRowKey *key, const char *where, int limit
 {
 	Relation	rel = table_open(split->wide, AccessShareLock);
 	char	   *written = columns_of(rel, "", true);
-	StringInfoData texts;
 	StringInfoData order;
 
-	initStringInfo(&texts);
 	initStringInfo(&order);
 	for (int i = 0; i < key->count; i++)
-	{
-		char	   *name = pstrdup(quote_identifier(key->names[i]));
-
-		appendStringInfo(&texts, "b.%s::pg_catalog.text, ", name);
-		appendStringInfo(&order, "%sb.%s DESC", i > 0 ? ", " : "", name);
-	}
+		appendStringInfo(&order, "%sb.%s DESC", i > 0 ? ", " : "", quote_identifier(key->names[i]));
 	table_close(rel, NoLock);
 	return psprintf("WITH b AS MATERIALIZED (SELECT %s FROM ONLY %s w WHERE %s ORDER BY %s LIMIT %d FOR SHARE OF w SKIP LOCKED),"
 					" i AS (INSERT INTO %s (%s) SELECT %s FROM b ON CONFLICT (%s) DO NOTHING)"
-					" SELECT %spg_catalog.count(*) OVER () FROM b ORDER BY %s LIMIT 1",
+					" SELECT %s, pg_catalog.count(*) OVER () FROM b ORDER BY %s LIMIT 1",
 					written, rk_relation_name(split->wide), where, rk_split_key_columns(key, "w."), limit,
 					rk_relation_name(split->history), written, written, rk_split_key_columns(key, ""),
-					texts.data, order.data);
+					rk_split_key_columns(key, "b."), order.data);
 }
 
 /* ---- a batch ---- */
@@ -172,16 +164,42 @@ become_owner(const RkSplit *split, RkIdentity *saved)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
-/* Run a query, as the owner; what others wait for is not deferred. */
-static int
-run(const RkSplit *split, const char *sql, int nargs, Datum *values)
+/* In a transaction that copies rows: it gives way to others, who wait for no disk. */
+static void
+begin_copying(void)
 {
-	Oid			types[INDEX_MAX_KEYS];
-	int			result;
+	set_local("deadlock_timeout", DEADLOCK_MS);
+	set_local("lock_timeout", LOCK_MS);
+	set_local("synchronous_commit", "off");
+	/* another session is to read the key as it was written */
+	set_local("DateStyle", "ISO, YMD");
+	set_local("IntervalStyle", "postgres");
+	set_local("extra_float_digits", "1");
+	rk_constraints_immediate();
+}
 
-	for (int i = 0; i < nargs; i++)
-		types[i] = TEXTOID;
-	result = SPI_execute_with_args(sql, nargs, types, values, NULL, false, 0);
+/* A key's values of their texts. */
+static void
+read_position(const RkRowKey *key, List *position, Oid *types, Datum *values)
+{
+	for (int i = 0; i < list_length(position); i++)
+	{
+		Oid			input;
+		Oid			parameter;
+
+		/* it has passed the checks of a domain */
+		types[i] = getBaseType(key->types[i]);
+		getTypeInputInfo(types[i], &input, &parameter);
+		values[i] = OidInputFunctionCall(input, list_nth(position, i), parameter, -1);
+	}
+}
+
+/* Run a query. */
+static int
+run(const char *sql, int nargs, Oid *types, Datum *values)
+{
+	int			result = SPI_execute_with_args(sql, nargs, types, values, NULL, false, 0);
+
 	if (result != SPI_OK_SELECT)
 		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(result));
 	return SPI_processed;
@@ -197,25 +215,18 @@ rk_split_copy(const RkSplit *split, List *position, int limit, List **last)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	RkRowKey   *key = key_of(split->wide);
+	Oid			types[INDEX_MAX_KEYS];
 	Datum		values[INDEX_MAX_KEYS];
 	RkIdentity	saved;
 	int			count = 0;
 	char	   *sql = copy_sql(split, key, position == NIL ? "true" : after_key(key), limit);
 
-	for (int i = 0; i < list_length(position); i++)
-		values[i] = CStringGetTextDatum(list_nth(position, i));
-	set_local("deadlock_timeout", DEADLOCK_MS);
-	set_local("lock_timeout", LOCK_MS);
-	/* another session is to read the key as it was written */
-	set_local("DateStyle", "ISO, YMD");
-	set_local("IntervalStyle", "postgres");
-	set_local("extra_float_digits", "1");
-	set_local("synchronous_commit", "off");
-	rk_constraints_immediate();
+	begin_copying();
 	become_owner(split, &saved);
+	read_position(key, position, types, values);
 	SPI_connect();
 	*last = NIL;
-	if (run(split, sql, list_length(position), values) > 0)
+	if (run(sql, list_length(position), types, values) > 0)
 	{
 		HeapTuple	row = SPI_tuptable->vals[0];
 		TupleDesc	desc = SPI_tuptable->tupdesc;
@@ -245,12 +256,10 @@ copy_missing(const RkSplit *split, int limit)
 	RkRowKey   *key = key_of(split->wide);
 	RkIdentity	saved;
 
-	set_local("deadlock_timeout", DEADLOCK_MS);
-	set_local("synchronous_commit", "off");
-	rk_constraints_immediate();
+	begin_copying();
 	become_owner(split, &saved);
 	SPI_connect();
-	(void) run(split, copy_sql(split, key, missing(split, key), limit), 0, NULL);
+	(void) run(copy_sql(split, key, missing(split, key), limit), 0, NULL, NULL);
 	SPI_finish();
 	rk_identity_restore(&saved);
 }
@@ -264,7 +273,7 @@ ask(const RkSplit *split, const char *sql)
 
 	become_owner(split, &saved);
 	SPI_connect();
-	(void) run(split, sql, 0, NULL);
+	(void) run(sql, 0, NULL, NULL);
 	result = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_finish();
 	rk_identity_restore(&saved);
@@ -281,13 +290,13 @@ is_copied(const RkSplit *split)
 							   rk_relation_name(split->wide), missing(split, key)));
 }
 
-/* Whether both have the same rows, in one snapshot. */
+/* Whether both have the same rows, in one snapshot. written: but for generated columns. */
 static bool
-is_same(const RkSplit *split)
+is_same(const RkSplit *split, bool written)
 {
 	Relation	rel = table_open(split->wide, AccessShareLock);
 	char	   *digest = psprintf("SELECT ROW(pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtextextended(ROW(%s)::pg_catalog.text, 0)))::pg_catalog.text",
-								  columns_of(rel, "x.", false));
+								  columns_of(rel, "x.", written));
 
 	table_close(rel, NoLock);
 	return ask(split, psprintf("SELECT (%s FROM ONLY %s x) OPERATOR(pg_catalog.=) (%s FROM %s x)",
@@ -446,13 +455,20 @@ compare(RkSplitCall *call)
 {
 	RkSplit    *split = rk_split_useful(call);
 
-	if (split == NULL || is_same(split))
+	/* a writer may have missed it since that was asked, see split.c */
+	if (split == NULL || is_same(split, false))
 		return;
+	if (is_same(split, true))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("generated columns of %s would have other values", rk_relation_name(split->wide)),
+				 errdetail("What they are generated by has changed since some of them were."),
+				 errhint("UPDATE the columns that they are generated from (SET them to themselves), then split it.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("%s does not have the rows of %s", rk_relation_name(split->history), rk_relation_name(split->wide)),
 			 errdetail("Somebody has written to it."),
-			 errhint("SELECT rowkeeper.partition_off(%s) gives the split up; then begin again.",
+			 errhint("CALL rowkeeper.partition_convert(%s, split => true) begins again.",
 					 quote_literal_cstr(rk_relation_name(split->root)))));
 }
 

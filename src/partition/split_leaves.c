@@ -81,6 +81,8 @@ find_first(const RkPartitionSet *set, const RkPartition *wide)
 	position = isnull ? wide->upper - 1 : rk_key_position(set->key, value);
 	if (wide->lower != RK_NO_START)
 		position = Max(position, wide->lower);
+	if (position == RK_NO_START)
+		return RK_NO_START;
 	return rk_grid_point(&set->grid, rk_grid_number(&set->grid, Min(position, wide->upper - 1)));
 }
 
@@ -147,8 +149,8 @@ add_foreign_keys(const RkSplit *split)
 }
 
 /* Its rows are the table's, whose rights and policies may be others by tomorrow. */
-static void
-keep_to_owner(const RkSplit *split, Oid relid)
+void
+rk_split_keep_to_owner(const RkSplit *split, Oid relid)
 {
 	char	   *roles = rk_fetch_text_about(rk_extension_owner(), relid,
 											"SELECT string_agg(DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC'"
@@ -185,7 +187,7 @@ create_history(void *arg)
 	add_foreign_keys(split);
 	rk_partition_dress(split->root, split->history, split->owner);
 	rk_tell_partition_built(split->root, split->history);
-	keep_to_owner(split, split->history);
+	rk_split_keep_to_owner(split, split->history);
 	rk_split_write(split);
 }
 
@@ -218,13 +220,13 @@ choose_wide(const RkPartitionSet *set, int64 *first)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot split %s: %s", rk_relation_name(wide->relid), why)));
 	*first = find_first(set, wide);
-	leaves = plan_leaves(set, wide, *first);
+	leaves = *first == RK_NO_START ? NIL : plan_leaves(set, wide, *first);
 	if (leaves == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("cannot split %s: it would be more than %d partitions", rk_relation_name(wide->relid), RK_MAX_CREATED),
 				 errhint("Its oldest row has %s: look whether that is right, or make partitions longer.",
-						 rk_key_bound(set->key, *first))));
+						 *first == RK_NO_START ? "the least there is" : rk_key_bound(set->key, *first))));
 	return list_length(leaves) > 1 ? wide : NULL;
 }
 
@@ -302,7 +304,7 @@ make_leaf(void *arg)
 
 	leaf->relid = rk_partition_build(NULL, leaf->set, leaf->wanted);
 	foreach(lc, rk_relation_tree(leaf->relid, NoLock))
-		keep_to_owner(leaf->split, lfirst_oid(lc));
+		rk_split_keep_to_owner(leaf->split, lfirst_oid(lc));
 	if (!rk_partition_try(locks, attach_leaf, leaf, true, &failure))
 		ReThrowError(failure);
 }
@@ -314,6 +316,25 @@ is_leaf_made(const RkSplit *split, const char *schema, const char *name)
 
 	return OidIsValid(there) && get_rel_relispartition(there) &&
 		get_partition_parent(there, true) == split->history;
+}
+
+/* An event trigger may put one on every table: the copy would fire it, row by row. */
+static void
+check_triggers(const RkSplit *split)
+{
+	char	   *trigger = rk_fetch_text_about(rk_extension_owner(), split->history,
+											  "SELECT format('trigger %I of %s', g.tgname, g.tgrelid::regclass)"
+											  " FROM pg_partition_tree($1) p JOIN pg_trigger g ON g.tgrelid = p.relid"
+											  " WHERE NOT g.tgisinternal AND g.tgparentid = 0"
+											  "  AND NOT rowkeeper._partition_split_is_ours(g.tgfoid)"
+											  " ORDER BY p.level, g.oid LIMIT 1");
+
+	if (trigger != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot split %s: %s, which takes its place, would be fired for what is copied",
+						rk_relation_name(split->wide), trigger),
+				 errhint("Disable the event trigger that makes it.")));
 }
 
 /* Some partitions of the new table. */
@@ -333,6 +354,7 @@ rk_split_make_leaves(RkSplitCall *call)
 	wide = rk_split_load_wide(call, split, &set);
 	if (wide == NULL)
 		return;
+	check_triggers(split);
 	model = set_of_wide(set, wide);
 	foreach(lc, plan_leaves(set, wide, split->first))
 	{
@@ -364,6 +386,8 @@ create_triggers(void *arg)
 	Oid			extension = rk_extension_owner();
 	char	   *wide = rk_relation_name(split->wide);
 
+	/* a dump from the middle of another split may have brought them along */
+	rk_split_drop_triggers(split->wide);
 	(void) rk_run(extension, psprintf("CREATE TRIGGER \"%s\" AFTER INSERT OR UPDATE OR DELETE ON %s"
 									  " FOR EACH ROW EXECUTE FUNCTION rowkeeper._partition_split_apply()", RK_SPLIT_TRIGGER, wide));
 	(void) rk_run(extension, psprintf("CREATE TRIGGER \"%s\" AFTER TRUNCATE ON %s"
@@ -418,6 +442,7 @@ rk_split_watch(RkSplitCall *call)
 	wide = rk_split_load_wide(call, split, &set);
 	if (wide == NULL)
 		return;
+	check_triggers(split);
 	error = rk_attempt_and_undo(rehearse, split);
 	if (error != NULL && !rk_split_is_in_the_way(error))
 		ReThrowError(error);

@@ -19,6 +19,8 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/nodes.h"
+#include "optimizer/optimizer.h"
 #include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -184,13 +186,20 @@ rk_split_write(const RkSplit *split)
 					   5, types, values, NULL);
 }
 
+/* With the marks of who has missed the copy: no other is ever known by its OID. */
 void
 rk_split_forget(Oid root)
 {
-	(void) rk_run_about(rk_extension_owner(), root, "DELETE FROM rowkeeper._partition_splits WHERE relation = $1");
+	(void) rk_run_about(rk_extension_owner(), root,
+						"WITH s AS (DELETE FROM rowkeeper._partition_splits WHERE relation = $1 RETURNING history)"
+						" DELETE FROM rowkeeper._partition_split_misses m USING s WHERE m.history = s.history");
 }
 
-/* Whether all that was noted is as it was. */
+/*
+ * Whether all that was noted is as it was, and nobody has missed the copy. It is
+ * so for good under a lock that keeps writers from the partition: whoever has
+ * left a mark had written to it.
+ */
 bool
 rk_split_is_unaltered(const RkSplit *split)
 {
@@ -198,8 +207,8 @@ rk_split_is_unaltered(const RkSplit *split)
 
 	return OidIsValid(split->wide) && OidIsValid(split->history) &&
 		get_rel_relispartition(split->wide) && get_partition_parent(split->wide, true) == split->root &&
-		rk_fetch_text_planned(&plan, split->root, "SELECT '' FROM rowkeeper._partition_splits s WHERE s.relation = $1 AND s.objects = "
-							  RK_SPLIT_OBJECTS("s.relation, s.partition, CASE WHEN s.watched THEN s.history ELSE 0 END")) != NULL;
+		rk_fetch_text_planned(&plan, split->root, "SELECT '' FROM rowkeeper._partition_splits s WHERE s.relation = $1 AND NOT EXISTS (SELECT FROM rowkeeper._partition_split_misses m WHERE m.history = s.history)"
+							  " AND s.objects = " RK_SPLIT_OBJECTS("s.relation, s.partition, CASE WHEN s.watched THEN s.history ELSE 0 END")) != NULL;
 }
 
 /* ---- whether it can be ---- */
@@ -236,24 +245,49 @@ find_problem(Oid root, Oid wide, char **problem, char **hint)
 	return found;
 }
 
+/*
+ * A CHECK that says something else of a row by now, or of another role, than it
+ * did when the row was written: the copy would fail, and so would writers.
+ */
+static char *
+find_mutable_check(Relation rel)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+
+	for (int i = 0; constr != NULL && i < constr->num_check; i++)
+		if (contain_mutable_functions(stringToNode(constr->check[i].ccbin)))
+			return psprintf("constraint %s depends on more than the row", quote_identifier(constr->check[i].ccname));
+	return NULL;
+}
+
+static char *
+find_problem_of_rows(Oid wide, char **hint)
+{
+	Relation	rel = table_open(wide, AccessShareLock);
+	RkRowKey   *key = rk_row_key_of(rel);
+	char	   *problem = find_mutable_check(rel);
+
+	if (problem != NULL)
+		*hint = "Drop it before, and add it after: NOT VALID, then VALIDATE CONSTRAINT.";
+	else if (key == NULL)
+		problem = "it has no primary key";
+	else if (!rk_split_can_follow(key))
+		problem = "its primary key has a type of an extension";
+	table_close(rel, NoLock);
+	return problem;
+}
+
 /* Raise where a partition cannot be divided. */
 void
 rk_split_check(Oid root, Oid wide)
 {
-	char	   *problem;
+	char	   *problem = NULL;
 	char	   *hint = NULL;
-	Relation	rel;
-	RkRowKey   *key;
 
 	if (!find_problem(root, wide, &problem, &hint))
-	{
-		rel = table_open(wide, AccessShareLock);
-		key = rk_row_key_of(rel);
-		table_close(rel, NoLock);
-		if (key != NULL && rk_split_can_follow(key))
-			return;
-		problem = key == NULL ? "it has no primary key" : "its primary key has a type of an extension";
-	}
+		problem = find_problem_of_rows(wide, &hint);
+	if (problem == NULL)
+		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("cannot split %s: %s", rk_relation_name(wide), problem),
@@ -316,6 +350,23 @@ check_seen(Oid root)
 				 errmsg("could not serialize access: the split of %s was begun since this transaction", rk_relation_name(root))));
 }
 
+/* What is left of a split that is done but for that. */
+static void
+drop_old(FunctionCallInfo fcinfo, const RkSplit *split)
+{
+	if (OidIsValid(split->wide) && get_rel_relispartition(split->wide))
+		rk_split_drop_triggers(split->wide);
+	else if (OidIsValid(split->wide))
+	{
+		char	   *name = pstrdup(rk_relation_name(split->wide));
+
+		drop_table(split->wide);
+		if (fcinfo != NULL)
+			rk_step(fcinfo, psprintf("DROP TABLE %s", name));
+	}
+	rk_split_forget(split->root);
+}
+
 /*
  * partition_off() of a table that is being split; false: it is not, or is by
  * now. Locks until commit: ACCESS EXCLUSIVE on the tables of its foreign keys,
@@ -340,8 +391,13 @@ rk_partition_split_give_up(FunctionCallInfo fcinfo, Oid root)
 				 errhint("rowkeeper.progress shows how far it is.")));
 	/* as it is now that nobody goes on with it */
 	split = rk_split_read(root);
-	if (split == NULL || split->swapped)
+	if (split == NULL)
 		return false;
+	if (split->swapped)
+	{
+		drop_old(fcinfo, split);
+		return false;
+	}
 	rk_split_undo(split);
 	if (fcinfo != NULL)
 		rk_step(fcinfo, psprintf("-- %s is not split", rk_relation_name(root)));
@@ -391,6 +447,7 @@ relation_dropped(const RkDrop *drop)
 	rk_split_forget(drop->object);
 	(void) rk_run_about(extension, drop->object, "UPDATE rowkeeper._partition_splits SET partition = NULL WHERE partition = $1");
 	(void) rk_run_about(extension, drop->object, "UPDATE rowkeeper._partition_splits SET history = NULL WHERE history = $1");
+	(void) rk_run_about(extension, drop->object, "DELETE FROM rowkeeper._partition_split_misses WHERE history = $1");
 }
 
 void

@@ -6,19 +6,23 @@
  * there (split_copy.c). What was looked at before is looked at again once the
  * locks are had: nothing may have come in between.
  *
- * Whoever writes to the old partition by its own name waits for the swap, too,
- * and is refused after it: those rows would go with it. So its triggers stay
- * until it is dropped (split_apply.c).
+ * The old partition is empty from then on, so that no foreign key finds a row in
+ * it. Whoever writes to it by its own name waits for the swap, too, and is
+ * refused after it: those rows would go with it. So its triggers stay until it
+ * is dropped (split_apply.c).
  */
 #include "partition/partition.h"
 
+#include "access/table.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "commands/tablecmds.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 
 /* ---- before the swap: rights, row security, settings ---- */
 
@@ -29,11 +33,11 @@ rights_of(Oid relid)
 	static SPIPlanPtr plan = NULL;
 
 	return rk_fetch_text_planned(&plan, relid,
-							   "SELECT ROW(c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relreplident,"
-							   " ARRAY(SELECT ROW(y.oid, y.xmin)::text FROM pg_policy y WHERE y.polrelid = c.oid ORDER BY y.oid),"
-							   " ARRAY(SELECT ROW(k.attnum, k.attacl)::text FROM pg_attribute k WHERE k.attrelid = c.oid"
-							   "  AND k.attacl IS NOT NULL ORDER BY k.attnum))::text"
-							   " FROM pg_class c WHERE c.oid = $1");
+								 "SELECT ROW(c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relreplident,"
+								 " ARRAY(SELECT ROW(y.oid, y.xmin)::text FROM pg_policy y WHERE y.polrelid = c.oid ORDER BY y.oid),"
+								 " ARRAY(SELECT ROW(k.attnum, k.attacl)::text FROM pg_attribute k WHERE k.attrelid = c.oid"
+								 "  AND k.attacl IS NOT NULL ORDER BY k.attnum))::text"
+								 " FROM pg_class c WHERE c.oid = $1");
 }
 
 typedef struct Dressing
@@ -67,6 +71,8 @@ dress_next(RkSplitCall *call)
 	call->more = false;
 	if (split == NULL)
 		return;
+	/* rights of the owner's that are no more would be none in the copy */
+	rk_split_check(split->root, split->wide);
 	if (call->batches == 0)
 	{
 		rk_progress_update(6, 0);
@@ -79,6 +85,19 @@ dress_next(RkSplitCall *call)
 	dressing.relid = list_nth_oid(tree, call->batches);
 	if (rk_partition_try(none, dress, &dressing, call->insist, &call->failure))
 		call->batches++;
+}
+
+/* It did not come to the swap: what the table loses now the copy would not. */
+void
+rk_split_undress(RkSplitCall *call)
+{
+	RkSplit    *split = rk_split_read(call->root);
+	ListCell   *lc;
+
+	if (split == NULL || split->swapped || !OidIsValid(split->history))
+		return;
+	foreach(lc, rk_relation_tree(split->history, NoLock))
+		rk_split_keep_to_owner(split, lfirst_oid(lc));
 }
 
 /* ---- the swap ---- */
@@ -116,6 +135,44 @@ is_read(Oid wide)
 								 " AND (l.relation = $1 OR l.relation IN (SELECT i.indexrelid FROM pg_index i WHERE i.indrelid = $1)) LIMIT 1") != NULL;
 }
 
+static void
+check_not_read(Oid wide)
+{
+	if (is_read(wide))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("serializable transactions have read %s, and others that were begun before they ended are not over",
+						rk_relation_name(wide))));
+}
+
+static void
+look_for_readers(void *arg)
+{
+	check_not_read(*(const Oid *) arg);
+}
+
+/*
+ * What refers to the rows of the old partition, or acts on them, does so to the
+ * rows of the new ones. It has none from here on, and no trigger is told.
+ */
+static void
+empty(Oid wide)
+{
+	Relation	rel = table_open(wide, AccessExclusiveLock);
+
+	CheckTableNotInUse(rel, "TRUNCATE");
+	rk_relation_empty(rel);
+	if (OidIsValid(rel->rd_rel->reltoastrelid))
+	{
+		Relation	toast = table_open(rel->rd_rel->reltoastrelid, AccessExclusiveLock);
+
+		rk_relation_empty(toast);
+		table_close(toast, NoLock);
+	}
+	table_close(rel, NoLock);
+	rk_relation_reindex(wide);
+}
+
 /* What was found before is to be true now. */
 static bool
 is_still_true(const Swap *swap)
@@ -143,12 +200,10 @@ swap_under_locks(void *arg)
 	if (!is_still_true(swap))
 		return;
 	rk_split_check(split->root, split->wide);
-	if (is_read(split->wide))
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("serializable transactions that concern others have read %s", rk_relation_name(split->wide))));
+	check_not_read(split->wide);
 	root = rk_relation_name(split->root);
 	rk_partition_run(split->owner, psprintf("ALTER TABLE %s DETACH PARTITION %s", root, rk_relation_name(split->wide)));
+	empty(split->wide);
 	rk_partition_run(split->owner, psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)", root,
 											rk_relation_name(split->history), swap->lower, swap->upper));
 	rk_convert_run(split->owner, true, psprintf("ALTER TABLE %s DROP CONSTRAINT " RK_SPLIT_CHECK, rk_relation_name(split->history)));
@@ -191,7 +246,6 @@ swap(RkSplitCall *call)
 	call->more = false;
 	if (split == NULL)
 		return;
-	call->attempts++;
 	/* what is read under the locks is in the caches then */
 	rk_split_check(split->root, split->wide);
 	if (!is_still_true(&swap))
@@ -202,7 +256,13 @@ swap(RkSplitCall *call)
 	swap.lower = rk_partition_lower_text(set, wide);
 	swap.upper = rk_partition_upper_text(set, wide);
 	rk_partition_dress_prepare(split->root);
-	(void) is_read(split->wide);
+	/* nobody waits for us while we wait for them */
+	call->failure = rk_attempt(look_for_readers, &split->wide);
+	if (call->failure != NULL && call->failure->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(call->failure);
+	if (call->failure != NULL)
+		return;
+	call->attempts++;
 	(void) rk_partition_try_for(RK_LONGEST_SWAP_MS, swap_locks(split), swap_under_locks, &swap,
 								call->insist, &call->failure);
 }

@@ -311,6 +311,75 @@ make_converted('altered');
 	ends_well('altered', write_to('altered'), 'the copy was dropped');
 }
 
+# Columns of today are not those of the copy.
+sql($node, <<'SQL');
+CREATE FUNCTION test.slow(id bigint) RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+	IF id = 1000 AND EXISTS (SELECT FROM test.stops WHERE step = 99) THEN
+		PERFORM pg_sleep(2);
+	END IF;
+	RETURN id;
+END $$;
+SQL
+make_converted('altered');
+{
+	my $call = $node->background_psql('postgres');
+
+	sql($node, 'CREATE INDEX ON altered (test.slow(id)); INSERT INTO test.stops VALUES (99)');
+	$call->query_until(qr/^started$/m, "\\echo started\nCALL rowkeeper.partition_convert('altered', split => true);\n\\echo ended\n");
+	$node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')") or die;
+	# it comes between two batches
+	sql($node, 'ALTER TABLE altered ADD extra int DEFAULT 7; DELETE FROM test.stops');
+	$call->query_until(qr/^ended$/m, '');
+	unlike($call->{stderr}, qr/ERROR/, 'a column that is added while rows are copied has it begun anew');
+	$call->quit;
+	is_sql($node, 'SELECT count(*), sum(extra), test.leftovers() FROM altered', '3000|21000|', '... and all rows are there');
+	sql($node, 'DROP TABLE altered');
+}
+
+# A transaction that was prepared while the copy is of no use is waited for, and its mark counts.
+make_converted('altered');
+{
+	my $call = split_until('altered', 6);
+
+	terminate($call);
+	sql($node, "CREATE ROLE test_other; ALTER TABLE altered OWNER TO test_other");
+	sql($node, "BEGIN; DELETE FROM altered WHERE id = 17; PREPARE TRANSACTION 'p'");
+	$call = $node->background_psql('postgres');
+	$call->query_until(qr/^started$/m, "\\echo started\nALTER TABLE altered OWNER TO CURRENT_USER;\nCALL rowkeeper.partition_convert('altered');\n\\echo ended\n");
+	sleep 1;
+	sql($node, "COMMIT PREPARED 'p'");
+	$call->query_until(qr/^ended$/m, '');
+	$call->quit;
+	is_sql($node, 'SELECT count(*), count(*) FILTER (WHERE id = 17), test.leftovers() FROM altered', '2999|0|', 'a prepared transaction is not lost');
+	sql($node, 'DROP TABLE altered; DROP ROLE test_other');
+}
+
+# ---- who has locked what its foreign keys refer to ----
+
+sql($node, 'CREATE TABLE kinds (id int PRIMARY KEY, n int); INSERT INTO kinds VALUES (0), (1)');
+sql($node, "SELECT test.make('refers', 3000); ALTER TABLE refers ADD kind int REFERENCES kinds DEFAULT 1");
+sql($node, "CALL rowkeeper.partition_convert('refers', 'created_at', '1 day')");
+{
+	my ($holder, $partner) = (session($node), session($node));
+	my $call = $node->background_psql('postgres');
+
+	$holder->query_safe('BEGIN; SELECT 1 FROM refers WHERE id BETWEEN 500 AND 600 FOR UPDATE');
+	$call->query_until(qr/^started$/m, "\\echo started\nCALL rowkeeper.partition_convert('refers', split => true);\n\\echo ended\n");
+	$node->poll_query_until('postgres', 'SELECT scanned FROM rowkeeper._partition_splits') or die;
+	$partner->query_safe('BEGIN; SELECT 1 FROM kinds WHERE id = 1 FOR UPDATE');
+	$holder->query_safe('COMMIT');
+	sleep 2;
+	is_sql($node, "SET lock_timeout = '1s'; UPDATE refers SET v = 'changed' WHERE id BETWEEN 500 AND 520; SELECT count(*) FROM refers WHERE v = 'changed'",
+		'21', 'who changes a row does not wait for those that it refers to');
+	$partner->query_safe("UPDATE refers SET v = 'changed' WHERE id = 550; COMMIT");
+	$call->query_until(qr/^ended$/m, '');
+	$call->quit;
+	$_->quit foreach $holder, $partner;
+	is_sql($node, "SELECT count(*), count(*) FILTER (WHERE v = 'changed'), test.leftovers() FROM refers", '3000|22|', '... and they are copied');
+	sql($node, 'DROP TABLE refers, kinds');
+}
+
 # ---- who has an older snapshot ----
 
 make_converted('old');
@@ -361,7 +430,7 @@ make_converted('read');
 	$first->query_safe('BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT n FROM read WHERE id = 50;
 		UPDATE test.seen SET v = 1 WHERE id = 1; COMMIT');
 	$call = $node->background_psql('postgres');
-	$call->query_until(qr/^started$/m, "\\echo started\nCALL rowkeeper.partition_convert('read');\n\\echo ended\n");
+	$call->query_until(qr/^started$/m, "\\echo started\nSET client_min_messages = debug1;\nCALL rowkeeper.partition_convert('read');\n\\echo ended\n");
 	$node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM rowkeeper.progress WHERE step = 6)") or die;
 	sleep 2;
 	is_sql($node, "SELECT relispartition FROM pg_class WHERE relname = 'read_hist'", 'f', 'the swap waits for what was read by who may fail another');
@@ -369,6 +438,7 @@ make_converted('read');
 	eval { $second->query('UPDATE read SET n = 99 WHERE id = 50; COMMIT') };
 	like($second->{stderr}, qr/could not serialize access/, '... so that he does');
 	$call->query_until(qr/^ended$/m, '');
+	like($call->{stderr}, qr/the table was locked for [0-9.]+ ms, after [12] attempts/, '... and nobody waits for it meanwhile');
 	$call->quit;
 	eval { $_->quit } foreach $first, $second;
 	is_sql($node, "SELECT count(*), test.leftovers(), test.leaves('read') > 5, (SELECT n FROM read WHERE id = 50) FROM read", '3000||t|1', '... and it goes on');
