@@ -46,7 +46,6 @@ typedef struct Call
 	bool		insist;
 	bool		more;			/* attempts, or commands, are to come */
 	int			attempts;		/* at the swap */
-	TimestampTz locked_at;		/* the swap has its locks since */
 	ErrorData  *failure;		/* of a lock */
 	char	   *command;		/* for the top level */
 } Call;
@@ -303,7 +302,7 @@ swap_under_locks(void *arg)
 {
 	Call	   *call = arg;
 
-	call->locked_at = GetCurrentTimestamp();
+	rk_partition_note_locked();
 	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
 	rk_convert_check(call->relid, call->conversion->key, call->caller);
@@ -334,19 +333,6 @@ swap(Call *call)
 	rk_convert_warm_up(call->conversion);
 	(void) rk_partition_try_for(LONGEST_SWAP_MS, rk_convert_locks(call->conversion), swap_under_locks, call,
 								call->insist, &call->failure);
-}
-
-/* For how long nobody could use the table: for who measures. */
-static void
-say_how_long(const Call *call)
-{
-	long		seconds;
-	int			microseconds;
-
-	TimestampDifference(call->locked_at, GetCurrentTimestamp(), &seconds, &microseconds);
-	ereport(DEBUG1,
-			(errmsg_internal("the table was locked for %.1f ms, after %d attempts",
-							 seconds * 1000.0 + microseconds / 1000.0, call->attempts)));
 }
 
 /* The partitioned table has the table's name. */
@@ -463,7 +449,7 @@ convert(Call *call)
 		commit_step(call, validate_check);
 		make_index(call);
 		insist_on_step(call, swap);
-		say_how_long(call);
+		rk_partition_say_locked(call->attempts);
 		commit_step(call, go_on_with_root);
 	}
 	finish_conversion(call);

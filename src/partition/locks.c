@@ -11,6 +11,7 @@
 #include "partition/partition.h"
 
 #include "access/relation.h"
+#include "access/xact.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -214,6 +215,44 @@ rk_partition_pause(int attempts)
 	int			pause = Min(FIRST_PAUSE_MS << Min(attempts, 8), LONGEST_PAUSE_MS);
 
 	return (int) pg_prng_uint64_range(&pg_global_prng_state, pause / 2, pause + pause / 2);
+}
+
+/* ---- for who measures ---- */
+
+static TimestampTz locked_at;
+static TimestampTz unlocked_at;
+
+/* Locks are given back after this, and files of dropped tables removed later still. */
+static void
+note_commit(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT)
+		unlocked_at = GetCurrentTimestamp();
+}
+
+/* From here on nobody can use a table, until this transaction ends. */
+void
+rk_partition_note_locked(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(note_commit, NULL);
+	registered = true;
+	locked_at = GetCurrentTimestamp();
+}
+
+/* For how long nobody could; in the transaction after that. */
+void
+rk_partition_say_locked(int attempts)
+{
+	long		seconds;
+	int			microseconds;
+
+	TimestampDifference(locked_at, unlocked_at, &seconds, &microseconds);
+	ereport(DEBUG1,
+			(errmsg_internal("the table was locked for %.1f ms, after %d attempts",
+							 seconds * 1000.0 + microseconds / 1000.0, attempts)));
 }
 
 /* The locks that attaching a partition takes, in the order of OIDs. */

@@ -215,6 +215,8 @@ extern bool rk_partition_may_attach(const RkPartitionSet *set);
 extern bool rk_partition_try_for(int limit, const RkLockRequest *locks, void (*body) (void *arg), void *arg,
 								 bool insist, ErrorData **failure);
 extern int	rk_partition_pause(int attempts);
+extern void rk_partition_note_locked(void);
+extern void rk_partition_say_locked(int attempts);
 extern bool rk_partition_try(const RkLockRequest *locks, void (*body) (void *arg), void *arg,
 							 bool insist, ErrorData **failure);
 extern RkLockRequest *rk_partition_attach_locks(const RkPartitionSet *set);
