@@ -42,7 +42,6 @@ typedef struct Call
 	bool		insist;
 	bool		more;			/* attempts, or commands, are to come */
 	int			attempts;		/* at the swap */
-	TimestampTz locked_at;		/* the swap has its locks since */
 	ErrorData  *failure;		/* of a lock */
 	char	   *command;		/* for the top level */
 } Call;
@@ -290,7 +289,7 @@ swap_under_locks(void *arg)
 {
 	Call	   *call = arg;
 
-	call->locked_at = GetCurrentTimestamp();
+	rk_partition_note_locked();
 	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
 	rk_convert_check(call->relid, call->conversion->key, call->caller);
@@ -437,7 +436,7 @@ convert(Call *call)
 		commit_step(call, validate_check);
 		make_index(call);
 		insist_on_step(call, swap);
-		rk_partition_say_locked(call->locked_at, call->attempts);
+		rk_partition_say_locked(call->attempts);
 		commit_step(call, go_on_with_root);
 	}
 	finish_conversion(call);

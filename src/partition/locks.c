@@ -11,6 +11,7 @@
 #include "partition/partition.h"
 
 #include "access/relation.h"
+#include "access/xact.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -229,14 +230,39 @@ rk_partition_wait(int attempts, int at_least)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* For how long nobody could use a table: for who measures. */
+/* ---- for who measures ---- */
+
+static TimestampTz locked_at;
+static TimestampTz unlocked_at;
+
+/* Locks are given back after this, and files of dropped tables removed later still. */
+static void
+note_commit(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT)
+		unlocked_at = GetCurrentTimestamp();
+}
+
+/* From here on nobody can use a table, until this transaction ends. */
 void
-rk_partition_say_locked(TimestampTz since, int attempts)
+rk_partition_note_locked(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(note_commit, NULL);
+	registered = true;
+	locked_at = GetCurrentTimestamp();
+}
+
+/* For how long nobody could; in the transaction after that. */
+void
+rk_partition_say_locked(int attempts)
 {
 	long		seconds;
 	int			microseconds;
 
-	TimestampDifference(since, GetCurrentTimestamp(), &seconds, &microseconds);
+	TimestampDifference(locked_at, unlocked_at, &seconds, &microseconds);
 	ereport(DEBUG1,
 			(errmsg_internal("the table was locked for %.1f ms, after %d attempts",
 							 seconds * 1000.0 + microseconds / 1000.0, attempts)));

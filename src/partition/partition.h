@@ -226,7 +226,8 @@ extern bool rk_partition_try_for(int limit, const RkLockRequest *locks, void (*b
 								 bool insist, ErrorData **failure);
 extern int	rk_partition_pause(int attempts);
 extern void rk_partition_wait(int attempts, int at_least);
-extern void rk_partition_say_locked(TimestampTz since, int attempts);
+extern void rk_partition_note_locked(void);
+extern void rk_partition_say_locked(int attempts);
 extern void rk_partition_add_lock(RkLockRequest *locks, int *count, Oid relid, LOCKMODE mode);
 extern bool rk_partition_try(const RkLockRequest *locks, void (*body) (void *arg), void *arg,
 							 bool insist, ErrorData **failure);
@@ -378,7 +379,6 @@ typedef struct RkSplitCall
 	bool		swapped;
 	bool		nothing;		/* is to be split */
 	int			attempts;		/* at the swap */
-	TimestampTz locked_at;
 	ErrorData  *failure;		/* of a lock, in this step */
 	char	   *reason;			/* the last one's */
 } RkSplitCall;

@@ -194,7 +194,7 @@ swap_under_locks(void *arg)
 	const RkSplit *split = swap->split;
 	char	   *root;
 
-	swap->call->locked_at = GetCurrentTimestamp();
+	rk_partition_note_locked();
 	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
 	if (!is_still_true(swap))
@@ -280,7 +280,7 @@ rk_split_swap(RkSplitCall *call)
 			rk_split_insist(call, swap);
 	} while (call->more && !call->altered);
 	if (call->swapped)
-		rk_partition_say_locked(call->locked_at, call->attempts);
+		rk_partition_say_locked(call->attempts);
 }
 
 /* ---- after it ---- */

@@ -150,9 +150,9 @@ rk_deleted_key_condition(const RkStore *store, const char *alias)
 
 	initStringInfo(&sql);
 	for (int i = 0; i < store->key->count; i++)
-		appendStringInfo(&sql, "%s%s %s $%d::%s", i > 0 ? " AND " : "",
-						 rk_deleted_column(store, alias, store->key->names[i]), store->key->equals[i], i + 1,
-						 rk_trash_type_sql(store->key->types[i]));
+		appendStringInfo(&sql, "%s%s %s %s", i > 0 ? " AND " : "",
+						 rk_deleted_column(store, alias, store->key->names[i]), store->key->equals[i],
+						 rk_trash_value_sql(psprintf("$%d", i + 1), store->key->types[i]));
 	return sql.data;
 }
 
@@ -427,7 +427,7 @@ rk_deleted_refers(const RkStore *kept, const RkLink *link)
 
 		appendStringInfoString(&sql, i > 0 ? " AND " : "");
 		generate_operator_clause(&sql,
-								 psprintf("(k.value ->> %d)::%s", i, rk_trash_type_sql(type)), type,
+								 rk_trash_value_sql(psprintf("k.value ->> %d", i), type), type,
 								 link->operators[i],
 								 kept != NULL ? rk_deleted_column(kept, "c", name)
 								 : psprintf("c.%s", quote_identifier(name)),

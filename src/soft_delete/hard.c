@@ -21,9 +21,9 @@ remove_live_row(const RkStore *store, Oid *types, Datum *values)
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT x.tableoid, x.ctid, NULL::bigint FROM %s x WHERE ", rk_relation_name(store->root));
 	for (int i = 0; i < store->key->count; i++)
-		appendStringInfo(&sql, "%sx.%s %s $%d::%s", i > 0 ? " AND " : "",
-						 quote_identifier(store->key->names[i]), store->key->equals[i], i + 1,
-						 rk_trash_type_sql(store->key->types[i]));
+		appendStringInfo(&sql, "%sx.%s %s %s", i > 0 ? " AND " : "",
+						 quote_identifier(store->key->names[i]), store->key->equals[i],
+						 rk_trash_value_sql(psprintf("$%d", i + 1), store->key->types[i]));
 	appendStringInfoString(&sql, " FOR UPDATE");
 	live.rows = NIL;
 	live.rel = rk_relation_name(store->root);

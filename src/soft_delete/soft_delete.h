@@ -205,6 +205,7 @@ extern RkSoftDeleteOptions *rk_trash_options_of(Oid root);	/* NULL: not in trash
 extern void rk_trash_options_set(FunctionCallInfo fcinfo, Oid root, const RkSoftDeleteOptions *options);
 extern bool rk_trash_is_own_column(const char *name);
 extern char *rk_trash_type_sql(Oid type);
+extern char *rk_trash_value_sql(const char *text, Oid type);
 extern Oid	rk_trash_table_of(Oid root);	/* InvalidOid: none, or it is gone */
 extern void rk_trash_run_as_owner(Oid relid, const char *sql);
 

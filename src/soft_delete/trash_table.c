@@ -14,6 +14,7 @@
 #include "soft_delete/soft_delete.h"
 
 #include "access/relation.h"
+#include "access/transam.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -203,6 +204,22 @@ rk_trash_type_sql(Oid type)
 {
 	return format_type_extended(getBaseType(type), -1,
 								FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+}
+
+/*
+ * A text as a value of that type, as an expression. Whoever owns a type can
+ * make a cast from text to it, which would run as whoever we act for; so not
+ * by a cast, but where only superusers make them, but by its input function.
+ */
+char *
+rk_trash_value_sql(const char *text, Oid type)
+{
+	char	   *name = rk_trash_type_sql(type);
+
+	if (getBaseType(type) < FirstNormalObjectId)
+		return psprintf("(%s)::%s", text, name);
+	return psprintf("(SELECT r.v FROM pg_catalog.jsonb_to_record(pg_catalog.jsonb_build_object('v', %s)) AS r (v %s))",
+					text, name);
 }
 
 /* Columns of the trash that are ours, whatever the source has of that name. */

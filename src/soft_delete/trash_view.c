@@ -9,6 +9,7 @@
 #include "soft_delete/soft_delete.h"
 
 #include "access/relation.h"
+#include "access/transam.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -68,14 +69,13 @@ is_our_view(Oid view, Oid root)
  * A source column's value in a row of the trash, as an expression: the column
  * of that name where it is of that type still (an index can be used then),
  * else what is in _extra, else the column of that name where its type is
- * assigned to the new one; what is not shows as null.
+ * assigned to the new one, by no code of a user's; what is not shows as null.
  */
 char *
 rk_trash_column_sql(Oid trash, const char *alias, const char *name, Oid type)
 {
 	AttrNumber	column = rk_trash_is_own_column(name) ? InvalidAttrNumber : get_attnum(trash, name);
-	char	   *in_extra = psprintf("(%s._extra ->> %s)::%s", alias, quote_literal_cstr(name),
-									rk_trash_type_sql(type));
+	char	   *in_extra = rk_trash_value_sql(psprintf("%s._extra ->> %s", alias, quote_literal_cstr(name)), type);
 	char	   *in_column = psprintf("%s.%s", alias, quote_identifier(name));
 	Oid			function;
 
@@ -84,7 +84,8 @@ rk_trash_column_sql(Oid trash, const char *alias, const char *name, Oid type)
 	if (get_atttype(trash, column) == getBaseType(type))
 		return in_column;
 	if (find_coercion_pathway(getBaseType(type), get_atttype(trash, column), COERCION_ASSIGNMENT,
-							  &function) == COERCION_PATH_NONE)
+							  &function) == COERCION_PATH_NONE ||
+		function >= FirstNormalObjectId)
 		return in_extra;
 	return psprintf("CASE WHEN %s._extra ? %s THEN %s ELSE %s::%s END", alias,
 					quote_literal_cstr(name), in_extra, in_column, rk_trash_type_sql(type));

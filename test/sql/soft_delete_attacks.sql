@@ -251,6 +251,42 @@ SET SESSION AUTHORIZATION regress_rk_helper;
 SELECT id FROM rowkeeper_trash.v__held;
 RESET SESSION AUTHORIZATION;
 
+-- whoever owns a type makes casts of text to it: none is run, whoever calls
+SET SESSION AUTHORIZATION regress_rk_mallory;
+CREATE TYPE m.state AS ENUM ('a', 'b');
+CREATE FUNCTION m.cast_text(text) RETURNS m.state LANGUAGE plpgsql AS $$
+BEGIN RAISE 'a cast of mallory runs as %', current_user; END $$;
+CREATE CAST (text AS m.state) WITH FUNCTION m.cast_text(text) AS ASSIGNMENT;
+GRANT USAGE ON SCHEMA m TO regress_rk_victim;
+SET SESSION AUTHORIZATION regress_rk_victim;
+CREATE TABLE v.states (id int, s m.state, later text, PRIMARY KEY (id, s));
+CREATE TABLE v.of_states (id int PRIMARY KEY, state_id int, s m.state,
+	FOREIGN KEY (state_id, s) REFERENCES v.states ON DELETE CASCADE);
+CREATE INDEX ON v.of_states (state_id, s);
+INSERT INTO v.states VALUES (1, 'a', 'a'), (2, 'b', 'b'), (3, 'a', 'a');
+INSERT INTO v.of_states VALUES (1, 1, 'a'), (2, 2, 'b');
+SELECT rowkeeper.soft_delete('v.of_states', mode => 'trash') \g /dev/null
+SELECT rowkeeper.soft_delete('v.states', mode => 'trash', view_name => 'all_states') \g /dev/null
+DELETE FROM v.states;
+SELECT table_name, record_id FROM rowkeeper.soft_delete_restore('v.states', 1, 'a');
+SELECT rowkeeper.soft_delete_hard('v.states', 2, 'b');
+-- neither by a column that has such a type later, nor by one that it had
+SELECT rowkeeper.soft_delete_hide_view('v.states') \g /dev/null
+ALTER TABLE v.states ADD more m.state, ALTER later TYPE m.state USING 'b';
+SELECT rowkeeper.soft_delete_refresh('v.states') \g /dev/null
+SELECT id, s, later, more FROM v.all_states ORDER BY id;
+SELECT table_name, record_id FROM rowkeeper.soft_delete_restore('v.states', 3, 'a');
+TABLE v.states ORDER BY id;
+SELECT rowkeeper.soft_delete_off('v.states') \g /dev/null
+SELECT rowkeeper.soft_delete_off('v.of_states') \g /dev/null
+SELECT rowkeeper.soft_delete('v.of_states') \g /dev/null
+SELECT rowkeeper.soft_delete('v.states') \g /dev/null
+UPDATE v.states SET deleted_at = now() WHERE id = 1;
+SELECT table_name, record_id FROM rowkeeper.soft_delete_restore('v.states', 1, 'a');
+UPDATE v.states SET deleted_at = now() WHERE id = 1;
+SELECT rowkeeper.soft_delete_hard('v.states', 1, 'a');
+RESET SESSION AUTHORIZATION;
+
 \c contrib_regression
 DROP DATABASE regress_rk_sd_attacks;
 DROP ROLE regress_rk_mallory;
