@@ -260,6 +260,7 @@ extern int	rk_restoring_begin(void);	/* what is inserted or updated now
 										 * comes back as it was */
 extern void rk_restoring_end(int before);
 extern bool rk_is_restoring(void);
+extern int	rk_trigger_depth(void);
 extern void rk_meaning_register(const RkMeaning *meaning);
 extern void rk_meaning_apply(RkChange *change);
 
@@ -316,6 +317,9 @@ extern RkRowKey *rk_row_key_of(Relation rel);	/* NULL: no primary key */
 extern char **rk_row_key_of_arguments(const RkRowKey *key, FunctionCallInfo fcinfo, int first);
 extern char **rk_row_key_of_jsonb(const RkRowKey *key, Jsonb *json);
 extern char *rk_text_of_value(Datum value, Oid type);
+
+/* core/near_miss.c */
+extern Form_pg_attribute rk_near_miss(Relation rel, const char *name);
 
 /* core/process.c: processes of ours, each as one role in one database */
 typedef struct RkProcess

@@ -57,7 +57,6 @@ rk_audit_event(Oid root, char action, Jsonb *detail)
 static uint64
 note(const char *sql, Oid relid)
 {
-
 	return rk_run_about(rk_extension_owner(), relid, sql);
 }
 

@@ -288,7 +288,6 @@ entry_time(const char *aggregate, Oid leaf, int32 table_id, bool *isnull)
 static Datum
 current_keep(const TableSize *table, bool *isnull)
 {
-
 	return rk_fetch_about(rk_extension_owner(), table->relation,
 						  "SELECT (rowkeeper._changes_options($1, 'audit') ->> 'keep')::interval", isnull);
 }

@@ -178,8 +178,9 @@ rk_relation_info_init(void)
 
 /* ---- rows that come back ---- */
 
-static int
-trigger_depth(void)
+/* How many row and statement triggers deep this runs. */
+int
+rk_trigger_depth(void)
 {
 	return DatumGetInt32(pg_trigger_depth(NULL));
 }
@@ -193,7 +194,7 @@ rk_restoring_begin(void)
 {
 	int			before = restoring_depth;
 
-	restoring_depth = trigger_depth() + 1;
+	restoring_depth = rk_trigger_depth() + 1;
 	return before;
 }
 
@@ -210,5 +211,5 @@ rk_restoring_end(int before)
 bool
 rk_is_restoring(void)
 {
-	return restoring_depth != 0 && trigger_depth() == restoring_depth;
+	return restoring_depth != 0 && rk_trigger_depth() == restoring_depth;
 }

@@ -15,44 +15,20 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-/* Names that differ in case and underscores only. */
-static bool
-names_alike(const char *a, const char *b)
-{
-	for (;;)
-	{
-		while (*a == '_')
-			a++;
-		while (*b == '_')
-			b++;
-		if (pg_ascii_tolower((unsigned char) *a) != pg_ascii_tolower((unsigned char) *b))
-			return false;
-		if (*a == '\0')
-			return true;
-		a++;
-		b++;
-	}
-}
-
 /* A column that would be made although the table has one for it already. */
 static void
 check_near_miss(Oid root, const char *option, const char *name)
 {
 	Relation	rel = table_open(root, AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(rel);
+	Form_pg_attribute near = rk_near_miss(rel, name);
 
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute column = TupleDescAttr(desc, i);
-
-		if (!column->attisdropped && names_alike(NameStr(column->attname), name))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("option \"%s\": %s has no column \"%s\", but a column \"%s\"",
-							option, rk_relation_name(root), name, NameStr(column->attname)),
-					 errhint("Use it: %s => %s, or rename it.", option,
-							 quote_literal_cstr(NameStr(column->attname)))));
-	}
+	if (near != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"%s\": %s has no column \"%s\", but a column \"%s\"",
+						option, rk_relation_name(root), name, NameStr(near->attname)),
+				 errhint("Use it: %s => %s, or rename it.", option,
+						 quote_literal_cstr(NameStr(near->attname)))));
 	table_close(rel, NoLock);
 }
 

@@ -34,12 +34,6 @@ typedef struct Purging
 
 static Purging purging;
 
-static int
-trigger_depth(void)
-{
-	return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0));
-}
-
 /*
  * Whether the row that a row trigger is told of now goes for good. What users'
  * triggers delete elsewhere does not: they are a level above, while what goes
@@ -48,7 +42,7 @@ trigger_depth(void)
 bool
 rk_is_purging(void)
 {
-	return purging.running && trigger_depth() == purging.depth;
+	return purging.running && rk_trigger_depth() == purging.depth;
 }
 
 /* Whether a purge that runs now may delete from a table (a root). */
@@ -125,7 +119,7 @@ rk_remove_rows(const RkStore *store, List *rows)
 		rk_constraints_immediate();
 	rk_identity_assume_owner(&saved, store->owner);
 	purging.reached = add_reached(NIL, store->root);
-	purging.depth = trigger_depth() + 1;
+	purging.depth = rk_trigger_depth() + 1;
 	purging.running = true;
 	PG_TRY();
 	{

@@ -15,7 +15,6 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "utils/builtins.h"
-#include "utils/formatting.h"
 #include "utils/lsyscache.h"
 #include "utils/partcache.h"
 #include "utils/rel.h"
@@ -48,21 +47,7 @@ rk_stamp_find_column(Relation rel, const char *name)
 	return 0;
 }
 
-/* ---- names ---- */
-
-/* A name without what naming habits differ in: case and underscores. */
-static char *
-bare_name(const char *name)
-{
-	char	   *bare = asc_tolower(name, strlen(name));
-	char	   *to = bare;
-
-	for (char *from = bare; *from != '\0'; from++)
-		if (*from != '_')
-			*to++ = *from;
-	*to = '\0';
-	return bare;
-}
+/* ---- near misses ---- */
 
 static bool
 is_integer(Oid type)
@@ -70,24 +55,6 @@ is_integer(Oid type)
 	Oid			base = getBaseType(type);
 
 	return base == INT2OID || base == INT4OID || base == INT8OID;
-}
-
-/* A column named almost like this one, or NULL. */
-static Form_pg_attribute
-find_near_miss(Relation rel, const char *name)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-	char	   *bare = bare_name(name);
-
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute column = TupleDescAttr(desc, i);
-
-		if (!column->attisdropped && strcmp(NameStr(column->attname), name) != 0 &&
-			strcmp(bare_name(NameStr(column->attname)), bare) == 0)
-			return column;
-	}
-	return NULL;
 }
 
 static char *
@@ -121,7 +88,7 @@ rk_stamp_default_version(Relation rel)
 
 	if (number == 0)
 	{
-		near = find_near_miss(rel, "version");
+		near = rk_near_miss(rel, "version");
 		if (near != NULL && is_integer(near->atttypid))
 			refuse_near_miss(rel, RK_VERSION, "version", NameStr(near->attname));
 		return NULL;
@@ -183,7 +150,7 @@ check_missing(Relation rel, RkStampOption stamp, const char *name, bool stamped)
 				 errhint("Before: %s, or SELECT rowkeeper.stamp_off(%s).",
 						 call_with(rel, stamp, "-"),
 						 quote_literal_cstr(rk_relation_name(RelationGetRelid(rel))))));
-	near = find_near_miss(rel, name);
+	near = rk_near_miss(rel, name);
 	if (near != NULL)
 		refuse_near_miss(rel, stamp, name, NameStr(near->attname));
 }

@@ -40,21 +40,15 @@ PG_FUNCTION_INFO_V1(rowkeeper_tenant_assert);
 
 /* ---- trust ---- */
 
-/* Of how many of a trust's functions a role has EXECUTE; *all: of every one. */
-static int64
-count_granted(Oid role, const Trust *trust, bool *all)
+/* Whether a role itself was granted all that a trust is. */
+static bool
+has_all(Oid role, const Trust *trust)
 {
-	Oid			types[2] = {OIDOID, TEXTOID};
-	Datum		values[2] = {ObjectIdGetDatum(role), CStringGetTextDatum(trust->functions)};
-	bool		isnull;
-	int64		missing = DatumGetInt64(rk_fetch(rk_extension_owner(),
-												 "SELECT count(*) FILTER (WHERE NOT EXISTS (SELECT FROM pg_proc p, aclexplode(p.proacl) a"
-												 "  WHERE p.oid = f::regprocedure AND a.grantee = $1)) * 1000 + count(*)"
-												 " FROM unnest(string_to_array($2, ', ')) f",
-												 2, types, values, NULL, &isnull));
-
-	*all = missing < 1000;
-	return missing % 1000 - missing / 1000;
+	return rk_exists_about(rk_extension_owner(), role,
+						   psprintf("SELECT 1 WHERE NOT EXISTS (SELECT FROM unnest(string_to_array(%s, ', ')) f"
+									"  WHERE NOT EXISTS (SELECT FROM pg_proc p, aclexplode(p.proacl) a"
+									"   WHERE p.oid = f::regprocedure AND a.grantee = $1))",
+									quote_literal_cstr(trust->functions)));
 }
 
 /* Whether a role may bypass, itself or as a member of one that may. */
@@ -99,10 +93,7 @@ rk_tenant_bypass_follow(FunctionCallInfo fcinfo)
 static void
 give(FunctionCallInfo fcinfo, Oid role, const Trust *trust)
 {
-	bool		all;
-
-	(void) count_granted(role, trust, &all);
-	if (all)
+	if (has_all(role, trust))
 		return;
 	rk_run_step(fcinfo, rk_extension_owner(),
 				psprintf("GRANT EXECUTE ON FUNCTION %s TO %s", trust->functions,

@@ -82,7 +82,6 @@ CLAIM = {"rowkeeper": "SELECT rowkeeper.tenant_set(500) \\g /dev/null",
 
 POINT_LIMIT = 1.05
 COUNTED_POINTS = 200
-COUNTED_ROWS = 20000
 WARM_UP_POINTS = 10             # more than the plans that are made before one is kept
 SET_LIMITS = (("tenant_set", "µs of tenant_set()", 2.0), ("tenant_set_signed", "µs of tenant_set_signed()", 10.0))
 
@@ -146,7 +145,7 @@ def time_points(server, policy, rows, rounds, seconds, say, result):
         result.setdefault((policy, "point"), []).append(rate["bench_free"] / rate["bench_app"])
 
 
-def count_instructions(server, policy, say, result):
+def count_instructions(server, policy, counted_rows, say, result):
     """Instructions of the same statements in a single-user backend, which has no client."""
     if shutil.which("valgrind") is None or server.value("SELECT bench_mark('')") != "t":
         say("tenant: instructions are left out, valgrind is not installed")
@@ -166,12 +165,12 @@ def count_instructions(server, policy, say, result):
             script += calls[:WARM_UP_POINTS] + counted("%s %s %s" % (policy, name, role),
                                                        ";\n\n".join(calls[WARM_UP_POINTS:]))
         script += ["DEALLOCATE point"]
-        script += counted("%s insert %s" % (policy, role), "INSERT INTO tenant_rows SELECT * FROM tenant_new LIMIT %d" % COUNTED_ROWS)
+        script += counted("%s insert %s" % (policy, role), "INSERT INTO tenant_rows SELECT * FROM tenant_new LIMIT %d" % counted_rows)
         script += ["ROLLBACK"]
     server.pg_ctl("stop")
     counts = read_counts(run_script(server, script))
     server.pg_ctl("start")
-    for name, times in (("prepared", COUNTED_POINTS), ("planned", COUNTED_POINTS), ("insert", COUNTED_ROWS)):
+    for name, times in (("prepared", COUNTED_POINTS), ("planned", COUNTED_POINTS), ("insert", counted_rows)):
         free, app = (counts["%s %s %s" % (policy, name, role)] / times for role in ("bench_free", "bench_app"))
         result[policy, "instructions", name] = (app - free, app / free)
 
@@ -197,7 +196,7 @@ def time_claims(server, rounds, say, result):
     session.close()
 
 
-def run(server, rows, inserted, rounds, seconds, say, result):
+def run(server, rows, inserted, rounds, seconds, counted_rows, say, result):
     """
     Fill result: (policy, case): ratios of rounds; (policy, "instructions", how): those added, and
     the ratio; name of a setter: microseconds of rounds.
@@ -208,7 +207,7 @@ def run(server, rows, inserted, rounds, seconds, say, result):
         server.psql("SET client_min_messages = warning;" + attach)
         time_cases(server, policy, rounds, say, result)
         time_points(server, policy, rows, rounds, seconds, say, result)
-        count_instructions(server, policy, say, result)
+        count_instructions(server, policy, counted_rows, say, result)
     time_claims(server, rounds, say, result)
 
 
