@@ -29,6 +29,7 @@ CREATE TABLE rowkeeper._partition_split_misses (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	history oid NOT NULL
 );
+CREATE INDEX ON rowkeeper._partition_split_misses (history);
 REVOKE ALL ON rowkeeper._partition_split_misses FROM PUBLIC;
 COMMENT ON TABLE rowkeeper._partition_split_misses IS
 'Transactions whose changes the copy of a partition that is being divided has not got.';
@@ -214,32 +215,49 @@ REVOKE ALL ON FUNCTION rowkeeper._partition_split_apply() FROM PUBLIC;
 COMMENT ON FUNCTION rowkeeper._partition_split_apply() IS
 'What is written to a partition that is being divided is written to the partitions that take its place.';
 
--- A split that nobody goes on with, and what a dump from the middle of one has
--- brought along.
+-- A split that nobody goes on with, or that somebody has made dangerous; and what
+-- one has left, or a dump from the middle of one has brought along.
 CREATE VIEW rowkeeper._partition_split_findings AS
-SELECT 'split'::text AS check_name, 'warning'::text AS level, n.nspname AS schema, x.name AS object,
+WITH seen AS (
+	SELECT c.oid, n.nspname AS schema, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, c.relkind, c.relispartition
+	FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	WHERE c.relkind IN ('r', 'p')
+		AND (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))
+)
+SELECT 'split'::text AS check_name, 'warning'::text AS level, c.schema, c.name AS object,
 	CASE WHEN v.swapped THEN 'the split of its first partition was interrupted: the old one is not dropped yet'
 		ELSE 'the split of its first partition was interrupted: what is written there is written twice' END AS detail,
-	pg_catalog.format('CALL rowkeeper.partition_convert(%L)', x.name) AS remedy
-FROM rowkeeper._partition_splits v
-	JOIN pg_catalog.pg_class c ON c.oid = v.relation
-	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-	CROSS JOIN LATERAL (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)) x (name)
+	pg_catalog.format('CALL rowkeeper.partition_convert(%L)', c.name) AS remedy
+FROM rowkeeper._partition_splits v JOIN seen c ON c.oid = v.relation
 WHERE
 	-- the session that is at it
 	NOT EXISTS (SELECT FROM pg_catalog.pg_locks l
 		WHERE l.locktype = 'object' AND l.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND l.objid = c.oid AND l.objsubid = 1
 			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
-	AND (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))
 UNION ALL
-SELECT 'split', 'warning', n.nspname, x.name, 'it was dumped while it was split: its triggers do nothing here, and nobody uses the copy, a table <table>_hist',
-	pg_catalog.format('DROP TRIGGER %I ON %s', g.tgname, x.name)
-FROM pg_catalog.pg_trigger g
-	JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid
-	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-	CROSS JOIN LATERAL (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)) x (name)
+SELECT 'split', 'error', c.schema, c.name,
+	pg_catalog.format('publication %I publishes the copy of its first partition, too: subscribers that do not have it stop', p.pubname),
+	pg_catalog.format('SELECT rowkeeper.partition_off(%L)', c.name)
+FROM rowkeeper._partition_splits v JOIN seen c ON c.oid = v.relation
+	JOIN pg_catalog.pg_class h ON h.oid = v.history
+	JOIN pg_catalog.pg_publication p ON p.puballtables
+		OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = h.relnamespace)
+WHERE NOT v.swapped
+UNION ALL
+SELECT 'split', 'warning', c.schema, c.name,
+	CASE WHEN c.relispartition THEN 'it was dumped while it was split: its triggers do nothing here'
+		ELSE 'a split has left it, or it was dumped while it was split: nobody uses it' END,
+	CASE WHEN c.relispartition THEN pg_catalog.string_agg(pg_catalog.format('DROP TRIGGER %I ON %s', g.tgname, c.name), '; ' ORDER BY g.tgname COLLATE "C")
+		ELSE pg_catalog.format('DROP TABLE %s', c.name) END
+FROM pg_catalog.pg_trigger g JOIN seen c ON c.oid = g.tgrelid
 WHERE g.tgname IN ('!rowkeeper_split', '!rowkeeper_split_truncate')
 	AND NOT EXISTS (SELECT FROM rowkeeper._partition_splits v WHERE v.partition = g.tgrelid)
-	AND (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE'));
+GROUP BY c.schema, c.name, c.relispartition
+UNION ALL
+SELECT 'split', 'warning', c.schema, c.name, 'a split has left it, or it was dumped while a table was split: nobody uses it',
+	pg_catalog.format('DROP TABLE %s', c.name)
+FROM pg_catalog.pg_constraint k JOIN seen c ON c.oid = k.conrelid
+WHERE k.conname = 'rowkeeper_split' AND k.contype = 'c' AND c.relkind = 'p' AND NOT c.relispartition
+	AND NOT EXISTS (SELECT FROM rowkeeper._partition_splits v WHERE v.history = k.conrelid);
 REVOKE ALL ON rowkeeper._partition_split_findings FROM PUBLIC;
 COMMENT ON VIEW rowkeeper._partition_split_findings IS 'Splits of partitions that were interrupted; for doctor().';

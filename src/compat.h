@@ -51,19 +51,6 @@ rk_relation_empty(Relation rel)
 #endif
 }
 
-/* 17 is told of the statement, for event triggers. */
-static inline void
-rk_relation_reindex(Oid relid)
-{
-	ReindexParams params = {0};
-
-#if PG_VERSION_NUM >= 170000
-	(void) reindex_relation(NULL, relid, REINDEX_REL_PROCESS_TOAST, &params);
-#else
-	(void) reindex_relation(relid, REINDEX_REL_PROCESS_TOAST, &params);
-#endif
-}
-
 /* 17 has access methods that keep something open between inserts. */
 static inline void
 rk_index_insert_cleanup(Relation index, IndexInfo *info)

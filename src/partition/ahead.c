@@ -174,15 +174,19 @@ expiry_limit(const RkPartitionSet *set)
 	return add_length(set, newest->lower, set->options->keep, -1);
 }
 
-/* The partitions that are no longer kept, oldest first: RkPartition *. */
+/*
+ * The partitions that are no longer kept, oldest first: RkPartition *. One that
+ * is being divided goes as those that take its place.
+ */
 List *
 rk_partitions_expired(const RkPartitionSet *set)
 {
 	List	   *expired = NIL;
 	int64		limit = expiry_limit(set);
+	const RkPartition *divided = rk_partition_being_split(set);
 
 	for (int i = 0; i < set->count; i++)
-		if (!set->parts[i].pending && set->parts[i].upper <= limit)
+		if (!set->parts[i].pending && set->parts[i].upper <= limit && &set->parts[i] != divided)
 			expired = lappend(expired, &set->parts[i]);
 	return expired;
 }

@@ -287,7 +287,7 @@ rk_convert_swap(FunctionCallInfo fcinfo, const RkConversion *conversion)
 		if (statement->step >= DRESSED_AT_STEP && !OidIsValid(root))
 		{
 			root = get_relname_relid(name, schema);
-			rk_partition_dress(conversion->relid, root, conversion->owner);
+			rk_partition_dress(conversion->relid, root, conversion->owner, true);
 		}
 		if (statement->step >= COMPARED_AT_STEP && !compared)
 		{

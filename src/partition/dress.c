@@ -161,11 +161,12 @@ rk_partition_dress_prepare(Oid relid)
 
 /*
  * Run what makes a partition as its table is, as its owner; again after
- * ATTACH, when its indexes are known to be those of the table. Locks: ACCESS
- * EXCLUSIVE on the partition, which nobody else sees yet.
+ * ATTACH, when its indexes are known to be those of the table. Without grants
+ * it is given none (what it should not have goes). Locks: ACCESS EXCLUSIVE on
+ * the partition, which nobody else sees yet.
  */
 void
-rk_partition_dress(Oid parent, Oid child, Oid owner)
+rk_partition_dress(Oid parent, Oid child, Oid owner, bool grants)
 {
 	SPITupleTable *statements;
 	uint64		count;
@@ -175,7 +176,8 @@ rk_partition_dress(Oid parent, Oid child, Oid owner)
 	count = SPI_processed;
 	statements = SPI_tuptable;
 	for (uint64 i = 0; i < count; i++)
-		rk_partition_run(owner, SPI_getvalue(statements->vals[i], statements->tupdesc, 1));
+		if (grants || strcmp(SPI_getvalue(statements->vals[i], statements->tupdesc, 2), "missing grants") != 0)
+			rk_partition_run(owner, SPI_getvalue(statements->vals[i], statements->tupdesc, 1));
 	SPI_finish();
 }
 

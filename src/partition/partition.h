@@ -208,7 +208,7 @@ extern void rk_partition_attach(FunctionCallInfo fcinfo, const RkPartitionSet *s
 extern Oid	rk_partition_model(const RkPartitionSet *set);
 extern char *rk_partition_storage(Oid parent, Oid model);
 extern void rk_partition_dress_prepare(Oid relid);
-extern void rk_partition_dress(Oid parent, Oid child, Oid owner);
+extern void rk_partition_dress(Oid parent, Oid child, Oid owner, bool grants);
 
 /* locks.c: one deadline over all locks of an attempt */
 typedef struct RkLockRequest
@@ -375,7 +375,8 @@ typedef struct RkSplitCall
 	int			limit;			/* rows of a batch */
 	int			batches;
 	int64		done;
-	char	   *rights;			/* of the table, as the copy has them */
+	bool		for_good;		/* what fails now would fail the next call, too */
+	char	   *row_security;	/* of the table, as the copy has it */
 	bool		swapped;
 	bool		nothing;		/* is to be split */
 	int			attempts;		/* at the swap */
@@ -399,6 +400,7 @@ extern long rk_split_give_way(RkSplitCall *call, RkSplitStep step, void (*failed
 extern bool rk_split_is_in_the_way(const ErrorData *error);
 extern RkSplit *rk_split_useful(RkSplitCall *call);
 extern bool rk_partition_is_splitting(Oid root);
+extern const RkPartition *rk_partition_being_split(const RkPartitionSet *set);
 extern void rk_partition_split(Oid root);
 
 /* split_state.c: what is known of it, and taken back */
@@ -412,6 +414,7 @@ extern void rk_split_forget(Oid root);
 extern bool rk_split_is_unaltered(const RkSplit *split);
 extern void rk_split_check(Oid root, Oid wide);
 extern void rk_split_drop_triggers(Oid wide);
+extern bool rk_split_drop_table(Oid relid);
 extern void rk_split_undo(const RkSplit *split);
 extern bool rk_partition_split_give_up(FunctionCallInfo fcinfo, Oid root);
 extern void rk_partition_split_init(void);
@@ -420,7 +423,6 @@ extern void rk_partition_split_init(void);
 extern const RkPartition *rk_split_load_wide(RkSplitCall *call, const RkSplit *split, RkPartitionSet **set);
 extern RkLockRequest *rk_split_partner_locks(Oid root, LOCKMODE mode, int room, int *count);
 extern void rk_split_begin(RkSplitCall *call);
-extern void rk_split_keep_to_owner(const RkSplit *split, Oid relid);
 extern void rk_split_make_leaves(RkSplitCall *call);
 extern void rk_split_watch(RkSplitCall *call);
 
@@ -433,8 +435,8 @@ extern void rk_split_wait_for_snapshots(RkSplitCall *call);
 extern void rk_split_compare(RkSplitCall *call);
 
 /* split_swap.c: one for the other */
-extern void rk_split_undress(RkSplitCall *call);
 extern void rk_split_swap(RkSplitCall *call);
+extern void rk_split_grant(RkSplitCall *call);
 extern void rk_split_drop_old(RkSplitCall *call);
 extern void rk_split_finish(RkSplitCall *call);
 extern void rk_split_analyze(RkSplitCall *call);

@@ -12,7 +12,8 @@
  *	4  every snapshot from before the last of them is gone: who has one would
  *	   not see rows there that he sees here
  *	5  both are compared, in one snapshot
- *	6  the swap: one is detached, the other attached (split_swap.c)
+ *	6  the swap: one is detached, the other attached and given its rights
+ *	   (split_swap.c)
  *	7  the old one is dropped
  *	8  ANALYZE
  *
@@ -20,7 +21,7 @@
  * rowkeeper._partition_splits (split_state.c) says that a partition is on its
  * way, and how far; so whatever ends a call, the next goes on. Whoever alters
  * the table meanwhile makes the copy useless, and it is begun anew. What fails
- * for anything but others or the end of the call is taken back.
+ * for the rows that there are is taken back.
  */
 #include "partition/partition.h"
 
@@ -28,6 +29,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -53,7 +55,8 @@ run_step(void *arg)
 /*
  * A step, committed. What locks rows must not fail for a snapshot that is
  * older than its statement, and what others have altered must be seen, whatever
- * the session's isolation is.
+ * the session's isolation is. There are as many as partitions and batches: only
+ * the last one waits for the disk; what a crash takes back the next call does.
  */
 static ErrorData *
 try_step(RkSplitCall *call, RkSplitStep step)
@@ -63,7 +66,11 @@ try_step(RkSplitCall *call, RkSplitStep step)
 	MemoryContext old = MemoryContextSwitchTo(call->step_context);
 
 	MemoryContextReset(call->step_context);
+	call->for_good = false;
 	XactIsoLevel = XACT_READ_COMMITTED;
+	if (step != rk_split_analyze)
+		(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
 	error = rk_attempt(run_step, &run);
 	MemoryContextSwitchTo(old);
 	if (error == NULL)
@@ -90,7 +97,29 @@ undo(void *arg)
 	rk_split_undo(arg);
 }
 
-/* The copy and the triggers go. */
+static void
+drop_triggers(void *arg)
+{
+	const RkSplit *split = arg;
+
+	rk_split_drop_triggers(split->wide);
+}
+
+/* Nobody writes to the copy any more, or fails for it. */
+static void
+stop_watching(RkSplitCall *call)
+{
+	RkSplit    *split = rk_split_current(call->root);
+	RkLockRequest locks[] = {
+		{split->wide, AccessExclusiveLock},
+		{InvalidOid, NoLock}
+	};
+
+	if (OidIsValid(split->wide))
+		(void) rk_partition_try(locks, drop_triggers, split, call->insist, &call->failure);
+}
+
+/* The copy goes, too. */
 static void
 undo_all(RkSplitCall *call)
 {
@@ -117,9 +146,9 @@ judge(RkSplitCall *call)
 	call->altered = call->more && !rk_split_is_unaltered(split);
 }
 
-/* What is of no use as it is goes, as long as there is patience for its locks. */
-static void
-take_back(RkSplitCall *call)
+/* A step that takes back, as long as there is patience for its locks; whether it is done. */
+static bool
+take_back(RkSplitCall *call, RkSplitStep step)
 {
 	TimestampTz since = GetCurrentTimestamp();
 	ErrorData  *error;
@@ -128,25 +157,41 @@ take_back(RkSplitCall *call)
 	{
 		call->failure = NULL;
 		call->insist = attempts > 0;
-		error = try_step(call, undo_all);
+		error = try_step(call, step);
 		if (error != NULL)
 			SPI_commit();
-		if ((error == NULL && call->failure == NULL) || (error != NULL && !rk_split_is_in_the_way(error)) ||
+		if (error == NULL && call->failure == NULL)
+			return true;
+		if ((error != NULL && !rk_split_is_in_the_way(error)) ||
 			TimestampDifferenceExceeds(since, GetCurrentTimestamp(), rk_lock_patience))
-			return;
+			return false;
 		rk_partition_wait(attempts, 0);
 	}
 }
 
 /*
- * A step has failed. Where the table was altered that is why, and it is begun
- * anew. Where others were in the way, or the call was to end, the next goes on
- * where it was. Anything else would fail that, too, and in the meantime perhaps
- * whoever writes to the table: it is taken back.
+ * Whether it fails for the rows that there are, say, or for the room that they
+ * need: so would the next call, and in the meantime whoever writes to the table.
+ */
+static bool
+is_for_good(const ErrorData *error, bool for_good)
+{
+	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+
+	return error->sqlerrcode == ERRCODE_DISK_FULL ||
+		(for_good && category != ERRCODE_INSUFFICIENT_RESOURCES && category != ERRCODE_SYSTEM_ERROR);
+}
+
+/*
+ * A step has failed. Where others were in the way, or the call was to end, the
+ * next goes on where it was. Where the table was altered that is why, and it is
+ * begun anew. What fails for good is taken back. Anything else may pass, or be
+ * done by anybody (a view of the partition): hours of work are not given up for it.
  */
 static void
 fail(RkSplitCall *call, RkSplitStep step, ErrorData *error)
 {
+	bool		for_good = call->for_good;
 	bool		goes_on = rk_split_is_in_the_way(error) ||
 		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION;
 
@@ -155,13 +200,11 @@ fail(RkSplitCall *call, RkSplitStep step, ErrorData *error)
 	SPI_commit();
 	if (!goes_on && try_step(call, judge) == NULL)
 	{
-		if (call->altered && step != undo_all)
+		if (call->altered && step != stop_watching && step != undo_all)
 			return;
-		if (call->more)
-			take_back(call);
+		if (call->more && is_for_good(error, for_good) && take_back(call, stop_watching))
+			(void) take_back(call, undo_all);
 	}
-	else if (goes_on && call->rights != NULL)
-		(void) try_step(call, rk_split_undress);
 	rk_progress_end();
 	SPI_commit();
 	ReThrowError(error);
@@ -318,6 +361,15 @@ rk_partition_is_splitting(Oid root)
 	return rk_split_read(root) != NULL;
 }
 
+/* The partition that is being divided, or NULL. */
+const RkPartition *
+rk_partition_being_split(const RkPartitionSet *set)
+{
+	RkSplit    *split = rk_split_read(set->root);
+
+	return split == NULL || split->swapped ? NULL : rk_partition_find(set, split->wide);
+}
+
 /*
  * Divide the first partition of a maintained table, or go on with that. Within
  * SPI of a procedure that may commit. Locks: ACCESS EXCLUSIVE for some
@@ -344,6 +396,7 @@ rk_partition_split(Oid root)
 			break;
 		if (call.altered)
 		{
+			rk_split_insist(&call, stop_watching);
 			rk_split_insist(&call, undo_all);
 			continue;
 		}
@@ -356,6 +409,7 @@ rk_partition_split(Oid root)
 		rk_split_commit(&call, begin_progress);
 		run_once(&call);
 	}
+	rk_split_grant(&call);
 	rk_split_insist(&call, rk_split_drop_old);
 	rk_split_commit(&call, rk_split_finish);
 	rk_split_commit(&call, rk_split_analyze);

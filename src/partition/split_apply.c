@@ -21,8 +21,8 @@
  * Once a table was altered, its copy is of no use, and split.c starts anew.
  * Until then nothing is written to it: no writer fails for us. But he leaves a
  * mark, without which what was altered back, or rolled back, would pass for
- * what it was, and what he wrote would be lost. After the swap
- * every writer fails who writes to the partition itself, which is no longer one
+ * what it was, and what he wrote would be lost. One that is committed is enough.
+ * After the swap every writer fails who writes to the partition itself, which is no longer one
  * and about to be dropped: whoever waited for the swap would lose his rows.
  */
 #include "partition/partition.h"
@@ -41,6 +41,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/snapmgr.h"
@@ -54,6 +55,8 @@ typedef struct Mirror
 	Oid			wide;			/* hash key */
 	bool		valid;			/* what follows is true */
 	bool		active;			/* there is a copy, and it is of use */
+	bool		lost;			/* it never will be: a mark is committed */
+	bool		copied;			/* all rows are there, once it is known */
 	FullTransactionId missed_by;	/* it has settled that there is none */
 	TransactionId missed_in;	/* or that it is of no use; a subtransaction */
 	bool		divided;		/* the copy has taken its place */
@@ -128,21 +131,47 @@ forget(Mirror *mirror)
 	mirror->history = InvalidOid;
 	mirror->search_path = NULL;
 	mirror->active = false;
+	mirror->lost = false;
+	mirror->copied = false;
 	mirror->divided = false;
 	mirror->at_risk = false;
 }
 
-/* Run a query on a table's OID as the extension, with the latest snapshot; false: no row. */
+/* Run a query on a table's OID with the latest snapshot, planned once a session; false: no row. */
 static bool
-look(const char *query, Oid relid)
+look(SPIPlanPtr *plan, const char *query, Oid relid)
 {
-	SPIPlanPtr	plan = SPI_prepare(query, 1, (Oid[]) {OIDOID});
+	Oid			types[1] = {OIDOID};
 	Datum		value = ObjectIdGetDatum(relid);
 
-	if (plan == NULL || SPI_execute_snapshot(plan, &value, NULL, GetLatestSnapshot(), InvalidSnapshot,
-											 true, false, 1) != SPI_OK_SELECT)
+	if (SPI_execute_snapshot(rk_plan_once(plan, query, 1, types), &value, NULL, GetLatestSnapshot(), InvalidSnapshot,
+							 true, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not run \"%s\"", query);
 	return SPI_processed > 0;
+}
+
+/*
+ * Whether somebody who has missed the copy has committed: it is of no use for
+ * good, and nobody need say so again.
+ */
+static bool
+is_lost(Oid wide)
+{
+	static SPIPlanPtr plan = NULL;
+
+	if (!look(&plan, "SELECT m.xmin FROM rowkeeper._partition_splits s"
+			  " JOIN rowkeeper._partition_split_misses m ON m.history = s.history"
+			  " WHERE s.partition = $1 AND s.watched AND NOT s.swapped", wide))
+		return false;
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Datum		writer = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+
+		if (!TransactionIdIsCurrentTransactionId(DatumGetTransactionId(writer)))
+			return true;
+	}
+	return false;
 }
 
 /* What a row of the registry says, in the mirror's context; whether the copy is of use. */
@@ -176,15 +205,18 @@ take_over(Mirror *mirror, HeapTuple row, TupleDesc desc)
 static bool
 find_history(Mirror *mirror)
 {
+	static SPIPlanPtr plan = NULL;
 	RkIdentity	saved;
 	bool		useful = false;
 
 	rk_identity_assume(&saved, rk_extension_owner(), false);
 	SPI_connect();
-	if (look("SELECT s.history::oid, s.swapped, c.relforcerowsecurity AND x.runs_code,"
+	mirror->lost = is_lost(mirror->wide);
+	if (!mirror->lost &&
+		look(&plan, "SELECT s.history::oid, s.swapped, c.relforcerowsecurity AND x.runs_code,"
 			 "  CASE WHEN x.runs_code THEN s.search_path END,"
-			 "  c.oid IS NOT NULL AND s.objects <@ o.objects"
-			 "   AND ARRAY(SELECT x FROM unnest(o.objects) x WHERE x LIKE 'column %') <@ s.objects"
+			 "  c.oid IS NOT NULL AND NOT EXISTS (SELECT unnest(s.objects) EXCEPT SELECT unnest(o.objects))"
+			 "   AND NOT EXISTS (SELECT x FROM unnest(o.objects) x WHERE x LIKE 'column %' EXCEPT SELECT unnest(s.objects))"
 			 "   AND (SELECT bool_and(has_table_privilege(c.relowner, c.oid, p)) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p)"
 			 " FROM rowkeeper._partition_splits s LEFT JOIN pg_class c ON c.oid = s.history"
 			 " CROSS JOIN LATERAL (SELECT rowkeeper._partition_split_runs_code(s.history)) x (runs_code)"
@@ -197,9 +229,9 @@ find_history(Mirror *mirror)
 }
 
 static SPIPlanPtr
-keep_plan(const char *sql, int count, Oid *types)
+keep_plan(const char *sql, int count, Oid *types, int options)
 {
-	SPIPlanPtr	plan = SPI_prepare(sql, count, types);
+	SPIPlanPtr	plan = SPI_prepare_cursor(sql, count, types, options);
 
 	if (plan == NULL || SPI_keepplan(plan) != 0)
 		elog(ERROR, "could not prepare \"%s\"", sql);
@@ -281,7 +313,9 @@ read_columns(Columns *columns, Mirror *mirror, TupleDesc desc)
  * may not be copied yet, and is not copied by who changes it: the copy's foreign
  * keys would be checked, and he wait for rows that he has no business with.
  * refresh: what the partition has of a key by now. take: the row of a key that
- * is another one in the partition by now, or none.
+ * is another one in the partition by now, or none. What looks for a key is planned
+ * for that key each time: a plan for any has all the partitions and their indexes,
+ * and the writer would keep a lock on each until he commits.
  */
 static void
 prepare_plans(Mirror *mirror, Relation rel, const RkRowKey *key)
@@ -299,23 +333,23 @@ prepare_plans(Mirror *mirror, Relation rel, const RkRowKey *key)
 	conflict = psprintf("ON CONFLICT (%s) DO UPDATE SET %s", rk_split_key_columns(key, ""), columns.excluded.data);
 	mirror->put = keep_plan(psprintf("INSERT INTO %s (%s) VALUES (%s) %s",
 									 history, columns.names.data, columns.values.data, conflict),
-							mirror->columns, columns.types);
+							mirror->columns, columns.types, 0);
 	if (columns.changes.len > 0)
 		mirror->change = keep_plan(psprintf("UPDATE %s h SET %s WHERE %s", history, columns.changes.data,
 											key_is(mirror, key, "h.", columns.key_parameters)),
-								   mirror->columns, columns.types);
+								   mirror->columns, columns.types, CURSOR_OPT_CUSTOM_PLAN);
 	mirror->refresh = keep_plan(psprintf("INSERT INTO %s (%s) SELECT %s FROM ONLY %s w WHERE %s %s",
 										 history, columns.names.data, columns.there.data, wide, there, conflict),
-								key->count, (Oid *) key->types);
+								key->count, (Oid *) key->types, 0);
 	/* by the bytes, which asks no code of anybody's */
 	mirror->take = keep_plan(psprintf("DELETE FROM %s h WHERE %s AND NOT EXISTS (SELECT FROM ONLY %s w WHERE %s"
 									  " AND ROW(%s)::pg_catalog.record OPERATOR(pg_catalog.*=) ROW(%s)::pg_catalog.record)",
 									  history, key_is(mirror, key, "h.", NULL), wide, there,
 									  columns.there.data, columns.here.data),
-							 key->count, (Oid *) key->types);
+							 key->count, (Oid *) key->types, CURSOR_OPT_CUSTOM_PLAN);
 }
 
-/* Become the owner; the writer's settings stay, but where names are looked for. */
+/* Become the owner; the writer's settings stay, but where names are looked for, and what would lock too much. */
 static void
 become_owner(const Mirror *mirror, RkIdentity *saved)
 {
@@ -331,6 +365,9 @@ become_owner(const Mirror *mirror, RkIdentity *saved)
 								 GUC_ACTION_SAVE, true, 0, false);
 	if (!row_security)
 		(void) set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	if (plan_cache_mode == PLAN_CACHE_MODE_FORCE_GENERIC_PLAN)
+		(void) set_config_option("plan_cache_mode", "auto", PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
 }
 
@@ -368,7 +405,8 @@ prepare(Mirror *mirror, Relation rel)
 /*
  * There is no copy of use to write to. Whoever writes nevertheless, leaves a
  * mark that goes with what he writes where that is rolled back. One is enough
- * for a subtransaction: as long as that lasts nobody can begin another copy.
+ * for all that is rolled back with it: as long as that lasts nobody can begin
+ * another copy.
  */
 static void
 settle_missed(Mirror *mirror)
@@ -384,13 +422,15 @@ settle_missed(Mirror *mirror)
 static bool
 is_missed(const Mirror *mirror)
 {
-	return TransactionIdIsValid(mirror->missed_in) && mirror->missed_in == GetCurrentTransactionId() &&
-		FullTransactionIdEquals(mirror->missed_by, GetTopFullTransactionId());
+	return TransactionIdIsValid(mirror->missed_in) &&
+		FullTransactionIdEquals(mirror->missed_by, GetTopFullTransactionIdIfAny()) &&
+		TransactionIdIsCurrentTransactionId(mirror->missed_in);
 }
 
 /*
  * What was found of use is, until the server says that one of the tables has
- * changed. What was not may be by the next subtransaction: it is never kept.
+ * changed; so is what never will be. What was not may be by the next
+ * subtransaction: it is not kept.
  */
 static void
 renew(Mirror *mirror, Relation rel)
@@ -411,7 +451,7 @@ renew(Mirror *mirror, Relation rel)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	if (!mirror->active && !mirror->divided)
+	if (!mirror->active && !mirror->divided && !mirror->lost)
 		settle_missed(mirror);
 }
 
@@ -434,10 +474,12 @@ mirror_of(Relation rel)
 
 /* ---- one row ---- */
 
-static void
+/* Returns how many rows were written. */
+static uint64
 run_plan(Mirror *mirror, SPIPlanPtr plan, Datum *values, const char *nulls)
 {
 	RkIdentity	saved;
+	uint64		count;
 
 	become_owner(mirror, &saved);
 	SPI_connect();
@@ -452,8 +494,10 @@ run_plan(Mirror *mirror, SPIPlanPtr plan, Datum *values, const char *nulls)
 		mirror->running--;
 	}
 	PG_END_TRY();
+	count = SPI_processed;
 	SPI_finish();
 	rk_identity_restore(&saved);
+	return count;
 }
 
 /* Whether this version is the row's last one; another has a turn of its own. */
@@ -467,12 +511,13 @@ is_last(Relation rel, HeapTuple tuple)
 	return found;
 }
 
-/* Write a row by a plan that takes all of it. */
-static void
+/* Write a row by a plan that takes all of it; returns how many there were. */
+static uint64
 write_row(Mirror *mirror, SPIPlanPtr plan, Relation rel, HeapTuple tuple)
 {
 	Datum	   *values = palloc(sizeof(Datum) * mirror->columns);
 	char	   *nulls = palloc(mirror->columns);
+	uint64		count;
 
 	for (int i = 0; i < mirror->columns; i++)
 	{
@@ -481,9 +526,10 @@ write_row(Mirror *mirror, SPIPlanPtr plan, Relation rel, HeapTuple tuple)
 		values[i] = heap_getattr(tuple, mirror->numbers[i], RelationGetDescr(rel), &isnull);
 		nulls[i] = isnull ? 'n' : ' ';
 	}
-	run_plan(mirror, plan, values, nulls);
+	count = run_plan(mirror, plan, values, nulls);
 	pfree(values);
 	pfree(nulls);
+	return count;
 }
 
 /* Run a plan that takes the row's key. */
@@ -495,7 +541,7 @@ run_by_key(Mirror *mirror, SPIPlanPtr plan, Relation rel, HeapTuple tuple)
 
 	for (int i = 0; i < mirror->keys; i++)
 		values[i] = heap_getattr(tuple, mirror->key_numbers[i], RelationGetDescr(rel), &isnull);
-	run_plan(mirror, plan, values, NULL);
+	(void) run_plan(mirror, plan, values, NULL);
 }
 
 /* A row is new under its key; what has become of it since may have had its turn. */
@@ -503,20 +549,42 @@ static void
 put_row(Mirror *mirror, Relation rel, HeapTuple tuple)
 {
 	if (is_last(rel, tuple))
-		write_row(mirror, mirror->put, rel, tuple);
+		(void) write_row(mirror, mirror->put, rel, tuple);
 	else
 		run_by_key(mirror, mirror->refresh, rel, tuple);
 }
 
+/* Whether all rows are there that were not written since; once they are, they are. */
+static bool
+is_copied(Mirror *mirror)
+{
+	static SPIPlanPtr plan = NULL;
+	RkIdentity	saved;
+
+	if (mirror->copied)
+		return true;
+	rk_identity_assume(&saved, rk_extension_owner(), false);
+	SPI_connect();
+	mirror->copied = look(&plan, "SELECT FROM rowkeeper._partition_splits WHERE partition = $1 AND copied_at IS NOT NULL",
+						  mirror->wide);
+	SPI_finish();
+	rk_identity_restore(&saved);
+	return mirror->copied;
+}
+
 /*
  * A row has other values under its key. Where it is not copied yet it is not by
- * us: it is locked until we commit, so that the copy leaves it for later.
+ * us: it is locked until we commit, so that the copy leaves it for later. Where
+ * all are copied and this one is not there, it is new, and its own turn comes
+ * later; or it was taken from there, by who may do anything.
  */
 static void
 change_row(Mirror *mirror, Relation rel, HeapTuple tuple)
 {
-	if (mirror->change != NULL && is_last(rel, tuple))
-		write_row(mirror, mirror->change, rel, tuple);
+	if (mirror->change == NULL || !is_last(rel, tuple))
+		return;
+	if (write_row(mirror, mirror->change, rel, tuple) == 0 && is_copied(mirror))
+		(void) write_row(mirror, mirror->put, rel, tuple);
 }
 
 /* Whether the key is, byte by byte, what it was. */

@@ -124,24 +124,38 @@ key_of(Oid relid)
 	return key;
 }
 
-/* Insert the rows of a query, and return the last one's key. */
+/* Insert the first rows of which something is true, but those that somebody has locked: a part of WITH. */
 static char *
 copy_sql(const RkSplit *split, const RkRowKey *key, const char *where, int limit)
 {
 	Relation	rel = table_open(split->wide, AccessShareLock);
 	char	   *written = columns_of(rel, "", true);
+
+	table_close(rel, NoLock);
+	return psprintf("b AS MATERIALIZED (SELECT %s FROM ONLY %s w WHERE %s ORDER BY %s LIMIT %d FOR SHARE OF w SKIP LOCKED),"
+					" i AS (INSERT INTO %s (%s) SELECT %s FROM b ON CONFLICT (%s) DO NOTHING)",
+					written, rk_relation_name(split->wide), where, rk_split_key_columns(key, "w."), limit,
+					rk_relation_name(split->history), written, written, rk_split_key_columns(key, ""));
+}
+
+/*
+ * The same, and the last key of as many rows that are not locked: a row that is
+ * locked is the one that it is by then, whose key may be far ahead. Up to this
+ * key all were locked and copied, or left for later.
+ */
+static char *
+copy_and_tell_sql(const RkSplit *split, const RkRowKey *key, const char *where, int limit)
+{
+	char	   *columns = rk_split_key_columns(key, "w.");
 	StringInfoData order;
 
 	initStringInfo(&order);
 	for (int i = 0; i < key->count; i++)
-		appendStringInfo(&order, "%sb.%s DESC", i > 0 ? ", " : "", quote_identifier(key->names[i]));
-	table_close(rel, NoLock);
-	return psprintf("WITH b AS MATERIALIZED (SELECT %s FROM ONLY %s w WHERE %s ORDER BY %s LIMIT %d FOR SHARE OF w SKIP LOCKED),"
-					" i AS (INSERT INTO %s (%s) SELECT %s FROM b ON CONFLICT (%s) DO NOTHING)"
-					" SELECT %s, pg_catalog.count(*) OVER () FROM b ORDER BY %s LIMIT 1",
-					written, rk_relation_name(split->wide), where, rk_split_key_columns(key, "w."), limit,
-					rk_relation_name(split->history), written, written, rk_split_key_columns(key, ""),
-					rk_split_key_columns(key, "b."), order.data);
+		appendStringInfo(&order, "%sr.%s DESC", i > 0 ? ", " : "", quote_identifier(key->names[i]));
+	return psprintf("WITH r AS MATERIALIZED (SELECT %s FROM ONLY %s w WHERE %s ORDER BY %s LIMIT %d), %s"
+					" SELECT %s, pg_catalog.count(*) OVER () FROM r ORDER BY %s LIMIT 1",
+					columns, rk_relation_name(split->wide), where, columns, limit,
+					copy_sql(split, key, where, limit), rk_split_key_columns(key, "r."), order.data);
 }
 
 /* ---- a batch ---- */
@@ -164,13 +178,12 @@ become_owner(const RkSplit *split, RkIdentity *saved)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
-/* In a transaction that copies rows: it gives way to others, who wait for no disk. */
+/* In a transaction that copies rows: it gives way to others. */
 static void
 begin_copying(void)
 {
 	set_local("deadlock_timeout", DEADLOCK_MS);
 	set_local("lock_timeout", LOCK_MS);
-	set_local("synchronous_commit", "off");
 	/* another session is to read the key as it was written */
 	set_local("DateStyle", "ISO, YMD");
 	set_local("IntervalStyle", "postgres");
@@ -219,7 +232,7 @@ rk_split_copy(const RkSplit *split, List *position, int limit, List **last)
 	Datum		values[INDEX_MAX_KEYS];
 	RkIdentity	saved;
 	int			count = 0;
-	char	   *sql = copy_sql(split, key, position == NIL ? "true" : after_key(key), limit);
+	char	   *sql = copy_and_tell_sql(split, key, position == NIL ? "true" : after_key(key), limit);
 
 	begin_copying();
 	become_owner(split, &saved);
@@ -259,7 +272,7 @@ copy_missing(const RkSplit *split, int limit)
 	begin_copying();
 	become_owner(split, &saved);
 	SPI_connect();
-	(void) run(copy_sql(split, key, missing(split, key), limit), 0, NULL, NULL);
+	(void) run(psprintf("WITH %s SELECT pg_catalog.count(*) FROM b", copy_sql(split, key, missing(split, key), limit)), 0, NULL, NULL);
 	SPI_finish();
 	rk_identity_restore(&saved);
 }
@@ -322,7 +335,9 @@ copy_batch(RkSplitCall *call)
 	call->more = false;
 	if (call->altered || split->scanned)
 		return;
+	call->for_good = true;
 	count = rk_split_copy(split, split->position, call->limit, &last);
+	call->for_good = false;
 	call->more = count > 0;
 	call->done += count;
 	if (count == 0)
@@ -359,6 +374,7 @@ copy_rest(RkSplitCall *call)
 
 	if (split == NULL || split->copied_at != 0)
 		return;
+	call->for_good = true;
 	copy_missing(split, call->limit);
 }
 
@@ -455,8 +471,11 @@ compare(RkSplitCall *call)
 {
 	RkSplit    *split = rk_split_useful(call);
 
+	if (split == NULL)
+		return;
+	call->for_good = true;
 	/* a writer may have missed it since that was asked, see split.c */
-	if (split == NULL || is_same(split, false))
+	if (is_same(split, false))
 		return;
 	if (is_same(split, true))
 		ereport(ERROR,

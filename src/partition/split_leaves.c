@@ -6,8 +6,8 @@
  * triggers by which what is written to the partition is written to them.
  *
  * Nobody but their owner may read or write them until they are the table's: what
- * protects its rows (rights, policies) may change meanwhile, and is theirs, as it
- * is by then, just before the swap.
+ * protects its rows may change meanwhile. Row security and policies are theirs, as
+ * they are by then, just before the swap; rights after it.
  */
 #include "partition/partition.h"
 
@@ -149,8 +149,8 @@ add_foreign_keys(const RkSplit *split)
 }
 
 /* Its rows are the table's, whose rights and policies may be others by tomorrow. */
-void
-rk_split_keep_to_owner(const RkSplit *split, Oid relid)
+static void
+keep_to_owner(const RkSplit *split, Oid relid)
 {
 	char	   *roles = rk_fetch_text_about(rk_extension_owner(), relid,
 											"SELECT string_agg(DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC'"
@@ -185,9 +185,9 @@ create_history(void *arg)
 							quote_identifier(set->key->name), rk_partition_storage(set->root, InvalidOid)));
 	split->history = get_relname_relid(name, get_namespace_oid(schema, false));
 	add_foreign_keys(split);
-	rk_partition_dress(split->root, split->history, split->owner);
+	rk_partition_dress(split->root, split->history, split->owner, false);
 	rk_tell_partition_built(split->root, split->history);
-	rk_split_keep_to_owner(split, split->history);
+	keep_to_owner(split, split->history);
 	rk_split_write(split);
 }
 
@@ -304,7 +304,7 @@ make_leaf(void *arg)
 
 	leaf->relid = rk_partition_build(NULL, leaf->set, leaf->wanted);
 	foreach(lc, rk_relation_tree(leaf->relid, NoLock))
-		rk_split_keep_to_owner(leaf->split, lfirst_oid(lc));
+		keep_to_owner(leaf->split, lfirst_oid(lc));
 	if (!rk_partition_try(locks, attach_leaf, leaf, true, &failure))
 		ReThrowError(failure);
 }
@@ -320,7 +320,7 @@ is_leaf_made(const RkSplit *split, const char *schema, const char *name)
 
 /* An event trigger may put one on every table: the copy would fire it, row by row. */
 static void
-check_triggers(const RkSplit *split)
+check_triggers(RkSplitCall *call, const RkSplit *split)
 {
 	char	   *trigger = rk_fetch_text_about(rk_extension_owner(), split->history,
 											  "SELECT format('trigger %I of %s', g.tgname, g.tgrelid::regclass)"
@@ -329,6 +329,7 @@ check_triggers(const RkSplit *split)
 											  "  AND NOT rowkeeper._partition_split_is_ours(g.tgfoid)"
 											  " ORDER BY p.level, g.oid LIMIT 1");
 
+	call->for_good = trigger != NULL;
 	if (trigger != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -354,7 +355,7 @@ rk_split_make_leaves(RkSplitCall *call)
 	wide = rk_split_load_wide(call, split, &set);
 	if (wide == NULL)
 		return;
-	check_triggers(split);
+	check_triggers(call, split);
 	model = set_of_wide(set, wide);
 	foreach(lc, plan_leaves(set, wide, split->first))
 	{
@@ -442,10 +443,12 @@ rk_split_watch(RkSplitCall *call)
 	wide = rk_split_load_wide(call, split, &set);
 	if (wide == NULL)
 		return;
-	check_triggers(split);
+	check_triggers(call, split);
+	call->for_good = true;
 	error = rk_attempt_and_undo(rehearse, split);
 	if (error != NULL && !rk_split_is_in_the_way(error))
 		ReThrowError(error);
+	call->for_good = false;
 	add_check(set, wide, split);
 	locks[0].relid = split->wide;
 	(void) rk_partition_try(locks, create_triggers, split, call->insist, &call->failure);

@@ -309,9 +309,38 @@ rk_split_drop_triggers(Oid wide)
 
 /* A table of ours, whoever the other one belongs to by now. */
 static void
-drop_table(Oid relid)
+drop_table(void *arg)
 {
+	Oid			relid = *(Oid *) arg;
+
 	rk_convert_run(rk_relation_owner(relid), true, psprintf("DROP TABLE %s", rk_relation_name(relid)));
+}
+
+static void
+warn_of_rest(Oid relid, const ErrorData *error)
+{
+	char	   *name = pstrdup(rk_relation_name(relid));
+
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("could not drop %s, which a split has left: %s", name, error->message),
+			 errhint("Nobody uses it: DROP TABLE %s CASCADE.", name)));
+}
+
+/*
+ * Drop what is of no use any more, unless something of somebody's depends on
+ * it: anybody may make a view. False: it is there still. Raises for a lock.
+ */
+bool
+rk_split_drop_table(Oid relid)
+{
+	ErrorData  *error = rk_attempt(drop_table, &relid);
+
+	if (error != NULL && rk_split_is_in_the_way(error))
+		ReThrowError(error);
+	if (error != NULL)
+		warn_of_rest(relid, error);
+	return error == NULL;
 }
 
 void
@@ -320,7 +349,7 @@ rk_split_undo(const RkSplit *split)
 	if (OidIsValid(split->wide))
 		rk_split_drop_triggers(split->wide);
 	if (OidIsValid(split->history) && !get_rel_relispartition(split->history))
-		drop_table(split->history);
+		(void) rk_split_drop_table(split->history);
 	rk_split_forget(split->root);
 }
 
@@ -354,14 +383,12 @@ check_seen(Oid root)
 static void
 drop_old(FunctionCallInfo fcinfo, const RkSplit *split)
 {
-	if (OidIsValid(split->wide) && get_rel_relispartition(split->wide))
-		rk_split_drop_triggers(split->wide);
-	else if (OidIsValid(split->wide))
+	if (OidIsValid(split->wide))
 	{
 		char	   *name = pstrdup(rk_relation_name(split->wide));
 
-		drop_table(split->wide);
-		if (fcinfo != NULL)
+		rk_split_drop_triggers(split->wide);
+		if (!get_rel_relispartition(split->wide) && rk_split_drop_table(split->wide) && fcinfo != NULL)
 			rk_step(fcinfo, psprintf("DROP TABLE %s", name));
 	}
 	rk_split_forget(split->root);
@@ -406,12 +433,6 @@ rk_partition_split_give_up(FunctionCallInfo fcinfo, Oid root)
 
 /* ---- what is dropped ---- */
 
-static void
-drop_rest(void *arg)
-{
-	drop_table(*(Oid *) arg);
-}
-
 /* Half of a split is of no use without the table; who drops that is not failed by it. */
 static void
 drop_half(Oid root)
@@ -427,11 +448,9 @@ drop_half(Oid root)
 	half = isnull ? InvalidOid : DatumGetObjectId(value);
 	if (!OidIsValid(half) || get_rel_name(half) == NULL || get_rel_relispartition(half))
 		return;
-	error = rk_attempt(drop_rest, &half);
+	error = rk_attempt(drop_table, &half);
 	if (error != NULL)
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("could not drop %s, which a split has left: %s", rk_relation_name(half), error->message)));
+		warn_of_rest(half, error);
 }
 
 /* What is gone is not to be found again under an OID that comes again. */

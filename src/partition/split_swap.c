@@ -1,42 +1,48 @@
 /*
  * split_swap.c
  *
- * The end of a split. The copy gets what protects the table's rows, then takes
- * the wide partition's place, in one transaction; nobody's snapshot misses a row
- * there (split_copy.c). What was looked at before is looked at again once the
- * locks are had: nothing may have come in between.
+ * The end of a split. The copy gets the table's row security, then takes the wide
+ * partition's place, in one transaction; nobody's snapshot misses a row there
+ * (split_copy.c). What was looked at before is looked at again once the locks are
+ * had: nothing may have come in between.
+ *
+ * Who may read or write the table may do so to the copy only after the swap: until
+ * then it has none of the table's triggers, and nobody looks at its rows again.
+ * Whoever reads and writes through the table needs no rights there.
  *
  * The old partition is empty from then on, so that no foreign key finds a row in
- * it. Whoever writes to it by its own name waits for the swap, too, and is
- * refused after it: those rows would go with it. So its triggers stay until it
- * is dropped (split_apply.c).
+ * it, and has another name: whoever has waited for the swap with the old one (a
+ * dump that goes on from table to table, say) is to fail, and not to find
+ * nothing. Who still has it by its OID, and writes, is refused: those rows would go
+ * with it. So its triggers stay until it is dropped (split_apply.c).
  */
 #include "partition/partition.h"
 
 #include "access/table.h"
+#include "access/xlog.h"
+#include "catalog/dependency.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
 #include "commands/tablecmds.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
-/* ---- before the swap: rights, row security, settings ---- */
+/* ---- before the swap: row security, settings ---- */
 
-/* All that says who may do what with a table's rows, by version. */
+/* What the copy has of it by then, by version. */
 static char *
-rights_of(Oid relid)
+row_security_of(Oid relid)
 {
 	static SPIPlanPtr plan = NULL;
 
 	return rk_fetch_text_planned(&plan, relid,
-								 "SELECT ROW(c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relreplident,"
-								 " ARRAY(SELECT ROW(y.oid, y.xmin)::text FROM pg_policy y WHERE y.polrelid = c.oid ORDER BY y.oid),"
-								 " ARRAY(SELECT ROW(k.attnum, k.attacl)::text FROM pg_attribute k WHERE k.attrelid = c.oid"
-								 "  AND k.attacl IS NOT NULL ORDER BY k.attnum))::text"
+								 "SELECT ROW(c.relrowsecurity, c.relforcerowsecurity, c.relreplident,"
+								 " ARRAY(SELECT ROW(y.oid, y.xmin)::text FROM pg_policy y WHERE y.polrelid = c.oid ORDER BY y.oid))::text"
 								 " FROM pg_class c WHERE c.oid = $1");
 }
 
@@ -53,15 +59,19 @@ dress(void *arg)
 	Oid			parent = dressing->relid == dressing->split->history ? dressing->split->root
 		: get_partition_parent(dressing->relid, true);
 
-	rk_tell_partition_built(dressing->split->root, dressing->relid);
-	rk_partition_dress(parent, dressing->relid, dressing->split->owner);
+	if (!dressing->split->swapped)
+		rk_tell_partition_built(dressing->split->root, dressing->relid);
+	rk_partition_dress(parent, dressing->relid, dressing->split->owner, dressing->split->swapped);
 }
 
-/* One of the new tables is made as the table is now; call->batches: which. */
+/*
+ * One of the new tables is made as the table is now; call->batches: which. What
+ * it can have only as the table's own, such as rights, it has after the swap.
+ */
 static void
 dress_next(RkSplitCall *call)
 {
-	RkSplit    *split = rk_split_useful(call);
+	RkSplit    *split = call->swapped ? rk_split_current(call->root) : rk_split_useful(call);
 	RkLockRequest none[] = {
 		{InvalidOid, NoLock}
 	};
@@ -69,14 +79,17 @@ dress_next(RkSplitCall *call)
 	List	   *tree;
 
 	call->more = false;
-	if (split == NULL)
+	if (split == NULL || !OidIsValid(split->history) || split->swapped != get_rel_relispartition(split->history))
 		return;
-	/* rights of the owner's that are no more would be none in the copy */
-	rk_split_check(split->root, split->wide);
-	if (call->batches == 0)
+	if (!split->swapped)
 	{
-		rk_progress_update(6, 0);
-		call->rights = MemoryContextStrdup(call->context, rights_of(split->root));
+		/* rights of the owner's that are no more would be none in the copy */
+		rk_split_check(split->root, split->wide);
+		if (call->batches == 0)
+		{
+			rk_progress_update(6, 0);
+			call->row_security = MemoryContextStrdup(call->context, row_security_of(split->root));
+		}
 	}
 	tree = rk_relation_tree(split->history, NoLock);
 	if (call->batches >= list_length(tree))
@@ -85,19 +98,6 @@ dress_next(RkSplitCall *call)
 	dressing.relid = list_nth_oid(tree, call->batches);
 	if (rk_partition_try(none, dress, &dressing, call->insist, &call->failure))
 		call->batches++;
-}
-
-/* It did not come to the swap: what the table loses now the copy would not. */
-void
-rk_split_undress(RkSplitCall *call)
-{
-	RkSplit    *split = rk_split_read(call->root);
-	ListCell   *lc;
-
-	if (split == NULL || split->swapped || !OidIsValid(split->history))
-		return;
-	foreach(lc, rk_relation_tree(split->history, NoLock))
-		rk_split_keep_to_owner(split, lfirst_oid(lc));
 }
 
 /* ---- the swap ---- */
@@ -116,7 +116,7 @@ dress_tree(const RkSplit *split)
 	ListCell   *lc;
 
 	foreach(lc, rk_relation_tree(split->history, NoLock))
-		rk_partition_dress(get_partition_parent(lfirst_oid(lc), true), lfirst_oid(lc), split->owner);
+		rk_partition_dress(get_partition_parent(lfirst_oid(lc), true), lfirst_oid(lc), split->owner, false);
 }
 
 /*
@@ -151,26 +151,57 @@ look_for_readers(void *arg)
 	check_not_read(*(const Oid *) arg);
 }
 
+/* An index with its constraint, if any; no event trigger is told. */
+static void
+drop_index(Oid index)
+{
+	Oid			constraint = get_index_constraint(index);
+	ObjectAddress object;
+
+	if (OidIsValid(constraint))
+		ObjectAddressSet(object, ConstraintRelationId, constraint);
+	else
+		ObjectAddressSet(object, RelationRelationId, index);
+	performDeletion(&object, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+}
+
 /*
  * What refers to the rows of the old partition, or acts on them, does so to the
- * rows of the new ones. It has none from here on, and no trigger is told.
+ * rows of the new ones. It has none from here on, and no trigger is told. To
+ * build an index waits for the disk, even an empty one: it has none from here on
+ * either. What is left in its TOAST table goes with it.
  */
 static void
 empty(Oid wide)
 {
 	Relation	rel = table_open(wide, AccessExclusiveLock);
+	ListCell   *lc;
 
 	CheckTableNotInUse(rel, "TRUNCATE");
+	foreach(lc, RelationGetIndexList(rel))
+		drop_index(lfirst_oid(lc));
+	CommandCounterIncrement();
 	rk_relation_empty(rel);
-	if (OidIsValid(rel->rd_rel->reltoastrelid))
-	{
-		Relation	toast = table_open(rel->rd_rel->reltoastrelid, AccessExclusiveLock);
-
-		rk_relation_empty(toast);
-		table_close(toast, NoLock);
-	}
 	table_close(rel, NoLock);
-	rk_relation_reindex(wide);
+	CommandCounterIncrement();
+}
+
+/* Its name is nobody's from here on. */
+static void
+rename_old(Oid wide)
+{
+	Oid			schema = get_rel_namespace(wide);
+	char	   *name;
+	int			number = 0;
+
+	do
+	{
+		name = rk_name_fit(get_rel_name(wide), number == 0 ? "_divided" : psprintf("_divided%d", number));
+		number++;
+	} while (OidIsValid(get_relname_relid(name, schema)) ||
+			 SearchSysCacheExists2(TYPENAMENSP, CStringGetDatum(name), ObjectIdGetDatum(schema)));
+	RenameRelationInternal(wide, name, true, false);
+	CommandCounterIncrement();
 }
 
 /* What was found before is to be true now. */
@@ -181,12 +212,15 @@ is_still_true(const Swap *swap)
 
 	if (!rk_split_is_unaltered(split))
 		swap->call->altered = true;
-	else if (strcmp(rights_of(split->root), swap->call->rights) != 0)
+	else if (strcmp(row_security_of(split->root), swap->call->row_security) != 0)
 		swap->call->more = true;
 	return !swap->call->altered && !swap->call->more;
 }
 
-/* The commit waits for no disk while others wait for it, as that of a conversion. */
+/*
+ * The commit waits for no standby, but for the disk, since files go with it; what
+ * others have written is there before, so that it is little (see swap()).
+ */
 static void
 swap_under_locks(void *arg)
 {
@@ -195,14 +229,13 @@ swap_under_locks(void *arg)
 	char	   *root;
 
 	rk_partition_note_locked();
-	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_LOCAL, true, 0, false);
 	if (!is_still_true(swap))
 		return;
 	rk_split_check(split->root, split->wide);
 	check_not_read(split->wide);
 	root = rk_relation_name(split->root);
 	rk_partition_run(split->owner, psprintf("ALTER TABLE %s DETACH PARTITION %s", root, rk_relation_name(split->wide)));
+	rename_old(split->wide);
 	empty(split->wide);
 	rk_partition_run(split->owner, psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)", root,
 											rk_relation_name(split->history), swap->lower, swap->upper));
@@ -234,7 +267,7 @@ swap_locks(const RkSplit *split)
 	return locks;
 }
 
-/* call->more: the table's rights have changed since the copy got them. */
+/* call->more: the table's row security has changed since the copy got it. */
 static void
 swap(RkSplitCall *call)
 {
@@ -263,6 +296,7 @@ swap(RkSplitCall *call)
 	if (call->failure != NULL)
 		return;
 	call->attempts++;
+	XLogFlush(GetLastImportantRecPtr());
 	(void) rk_partition_try_for(RK_LONGEST_SWAP_MS, swap_locks(split), swap_under_locks, &swap,
 								call->insist, &call->failure);
 }
@@ -285,22 +319,25 @@ rk_split_swap(RkSplitCall *call)
 
 /* ---- after it ---- */
 
+/* The copy is the table's own: so are its rights now. */
+void
+rk_split_grant(RkSplitCall *call)
+{
+	call->batches = 0;
+	do
+		rk_split_insist(call, dress_next);
+	while (call->more);
+}
+
+/* Once somebody has attached it again it is his. */
 static void
 drop_wide(void *arg)
 {
 	const RkSplit *split = arg;
 
-	rk_partition_run(rk_relation_owner(split->wide), psprintf("DROP TABLE %s", rk_relation_name(split->wide)));
-	rk_split_note(split, "partition = NULL");
-}
-
-/* Somebody has attached it again: it is his. */
-static void
-leave_wide(void *arg)
-{
-	const RkSplit *split = arg;
-
 	rk_split_drop_triggers(split->wide);
+	if (!get_rel_relispartition(split->wide))
+		(void) rk_split_drop_table(split->wide);
 	rk_split_note(split, "partition = NULL");
 }
 
@@ -316,19 +353,13 @@ rk_split_drop_old(RkSplitCall *call)
 		return;
 	locks = rk_split_partner_locks(split->wide, AccessExclusiveLock, 1, &count);
 	rk_partition_add_lock(locks, &count, split->wide, AccessExclusiveLock);
-	(void) rk_partition_try(locks, get_rel_relispartition(split->wide) ? leave_wide : drop_wide, split,
-							call->insist, &call->failure);
+	(void) rk_partition_try(locks, drop_wide, split, call->insist, &call->failure);
 }
 
-/* What the partitions show of the table only now that they are its own, such as indexes. */
 void
 rk_split_finish(RkSplitCall *call)
 {
-	RkSplit    *split = rk_split_current(call->root);
-
 	rk_progress_update(8, 0);
-	if (OidIsValid(split->history) && get_rel_relispartition(split->history))
-		dress_tree(split);
 	rk_split_forget(call->root);
 }
 

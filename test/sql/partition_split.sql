@@ -65,7 +65,7 @@ FROM generate_series(0, 150) n;
 ALTER TABLE "Order Lines" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY even ON "Order Lines" USING ("Id" % 2 = 0);
 GRANT SELECT, INSERT ON "Order Lines" TO partition_split_writer;
-CALL rowkeeper.partition_convert('"Order Lines"', 'at', '1 month', ahead => '1 month');
+CALL rowkeeper.partition_convert('"Order Lines"', 'at', '3 months', ahead => '3 months');
 RESET ROLE;
 CREATE TABLE rows_before AS TABLE "Order Lines";
 SELECT count(*) FROM rows_before;
@@ -107,7 +107,7 @@ BEGIN
 	UPDATE written SET body = 'again' WHERE "Id" = NEW."Id" + 10;
 	RETURN NULL;
 END $$;
-CALL rowkeeper.partition_convert('written', 'at', '1 month');
+CALL rowkeeper.partition_convert('written', 'at', '3 months');
 CREATE TRIGGER a_first AFTER UPDATE ON written FOR EACH ROW WHEN (NEW.body = 'first') EXECUTE FUNCTION again();
 RESET ROLE;
 CREATE TRIGGER stop BEFORE UPDATE ON rowkeeper._progress FOR EACH ROW EXECUTE FUNCTION stop();
@@ -281,7 +281,7 @@ CREATE TRIGGER stop BEFORE UPDATE ON rowkeeper._progress FOR EACH ROW EXECUTE FU
 SET ROLE partition_split_owner;
 CALL rowkeeper.partition_convert('guarded', split => true);
 RESET ROLE;
-SELECT relname, (SELECT string_agg(DISTINCT grantee::regrole::text, ', ') FROM aclexplode(relacl)) AS grantees, (SELECT string_agg(attacl::text, ' ') FROM pg_attribute a WHERE a.attrelid = c.oid) AS columns
+SELECT relname, (SELECT string_agg(DISTINCT grantee::regrole::text, ', ') FROM aclexplode(coalesce(relacl, acldefault('r', relowner)))) AS grantees, (SELECT string_agg(attacl::text, ' ') FROM pg_attribute a WHERE a.attrelid = c.oid) AS columns
 FROM pg_class c WHERE relname IN ('guarded_hist', 'guarded_p10') ORDER BY 1;
 SET ROLE partition_split_eve;
 CREATE FUNCTION partition_split_eve.shorten(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'runs as %', current_user; RETURN $1; END $$;
@@ -296,7 +296,7 @@ REVOKE INSERT ON guarded FROM partition_split_eve;
 CREATE POLICY one ON guarded USING (id % 2 = 0);
 SELECT rowkeeper.tenant('guarded') \g /dev/null
 RESET ROLE;
--- whoever writes to the old one by its name writes to what is about to be dropped
+-- the name of the old one is nobody's, and who writes to it writes to what is about to be dropped
 SET partition_split.stop = 7;
 SET ROLE partition_split_owner;
 CALL rowkeeper.partition_convert('guarded');
@@ -305,13 +305,15 @@ SELECT c.relname, c.relrowsecurity, c.relforcerowsecurity, c.relacl::text = r.re
 	(SELECT string_agg(polname, ', ' ORDER BY polname COLLATE "C") FROM pg_policy y WHERE y.polrelid = c.oid) AS policies
 FROM pg_class c, pg_class r WHERE c.relname IN ('guarded_hist', 'guarded_p10') AND r.oid = 'guarded'::regclass ORDER BY 1;
 INSERT INTO guarded_before_p60 VALUES (-1, 'x');
-TRUNCATE guarded_before_p60;
+SELECT count(*) FROM guarded_before_p60;
+INSERT INTO guarded_before_p60_divided VALUES (-1, 'x');
+TRUNCATE guarded_before_p60_divided;
 SELECT check_name, detail FROM rowkeeper.doctor('partition_split') WHERE check_name = 'split';
 DROP TRIGGER stop ON rowkeeper._progress;
 SET ROLE partition_split_owner;
 CALL rowkeeper.partition_convert('guarded');
 RESET ROLE;
-SELECT to_regclass('guarded_before_p60'), count(*) FROM guarded;
+SELECT to_regclass('guarded_before_p60_divided'), count(*) FROM guarded;
 SELECT check_name, level, detail FROM rowkeeper.doctor('partition_split') WHERE check_name = 'drift';
 SELECT rowkeeper.partition_off('guarded') \g /dev/null
 DROP TABLE guarded;
@@ -407,19 +409,25 @@ ROLLBACK TO a;
 DELETE FROM marked WHERE id = 9;
 COMMIT;
 SELECT count(*), sum(v), (SELECT count(*) FROM rowkeeper._partition_split_misses) AS misses FROM marked_hist;
--- a mark for each subtransaction that writes
+-- a mark is rolled back with what was written, and is enough for all that is
+-- rolled back with it; one that is committed is for everybody
 ALTER TABLE marked_before_p60 OWNER TO partition_split_owner;
 BEGIN;
 SAVEPOINT a;
-DELETE FROM marked WHERE id = 10;
-ROLLBACK TO a;
-DELETE FROM marked WHERE id IN (11, 12);
-DELETE FROM marked WHERE id = 13;
 SAVEPOINT b;
-UPDATE marked SET v = 1 WHERE id = 14;
+DELETE FROM marked WHERE id = 10;
 RELEASE b;
-INSERT INTO marked VALUES (47, 1);
+ROLLBACK TO a;
+SELECT count(*) AS misses FROM rowkeeper._partition_split_misses;
+SAVEPOINT c;
+DELETE FROM marked WHERE id IN (11, 12);
+RELEASE c;
+DELETE FROM marked WHERE id = 13;
+SAVEPOINT d;
+UPDATE marked SET v = 1 WHERE id = 14;
+RELEASE d;
 COMMIT;
+INSERT INTO marked VALUES (47, 1);
 ALTER TABLE marked_before_p60 OWNER TO CURRENT_USER;
 SELECT count(*), sum(v), (SELECT count(*) FROM rowkeeper._partition_split_misses) AS misses FROM marked_hist;
 SELECT count(*), sum(v) FROM marked;
@@ -577,8 +585,85 @@ CALL rowkeeper.partition_convert('options', split => true);
 DROP TRIGGER stop ON rowkeeper._progress;
 SELECT rowkeeper.partition('options', every => '25') \g /dev/null
 CREATE TRIGGER "!rowkeeper_split" AFTER INSERT ON options_before_p60 FOR EACH ROW EXECUTE FUNCTION rowkeeper._partition_split_apply();
+CREATE TRIGGER "!rowkeeper_split_truncate" AFTER TRUNCATE ON options_before_p60 EXECUTE FUNCTION rowkeeper._partition_split_apply();
+BEGIN;
+DELETE FROM rowkeeper._partition_splits;
+SELECT check_name, object, detail, remedy FROM rowkeeper.doctor('partition_split') WHERE check_name = 'split';
+ROLLBACK;
 CALL rowkeeper.partition_convert('options');
 SELECT name, under, bound FROM tree WHERE name ~ '^options' AND under ~ 'hist' ORDER BY name COLLATE "C";
+
+-- who writes locks what he writes to, and not all there is
+CREATE TABLE locks (id int PRIMARY KEY, v int NOT NULL DEFAULT 0);
+INSERT INTO locks SELECT generate_series(1, 195);
+CALL rowkeeper.partition_convert('locks', 'id', '10');
+CREATE TRIGGER stop BEFORE UPDATE ON rowkeeper._progress FOR EACH ROW EXECUTE FUNCTION stop();
+SET partition_split.stop = 6;
+CALL rowkeeper.partition_convert('locks', split => true);
+CREATE FUNCTION write_some() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	FOR n IN 1 .. 7 LOOP
+		UPDATE locks SET v = v + 1 WHERE id = 25;
+		DELETE FROM locks WHERE id = n;
+		UPDATE locks SET id = n WHERE id = 10 + n;
+	END LOOP;
+	RETURN (SELECT string_agg(DISTINCT relation::regclass::text, ' ' ORDER BY relation::regclass::text)
+		FROM pg_locks WHERE pid = pg_backend_pid() AND relation IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'locks_hist'::regclass));
+END $$;
+BEGIN;
+SELECT write_some();
+ROLLBACK;
+SET plan_cache_mode = force_generic_plan;
+BEGIN;
+UPDATE locks SET v = v + 1 WHERE id = 25;
+SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relation IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'locks_hist'::regclass);
+ROLLBACK;
+RESET plan_cache_mode;
+-- what its owner takes from the copy is there again once it is written
+DELETE FROM locks_hist WHERE id = 25;
+UPDATE locks SET v = 7 WHERE id = 25;
+SELECT * FROM locks_hist WHERE id = 25;
+-- anybody's view of the partition is in the way, and nothing is lost by it
+SELECT history::oid AS copy, partition::text AS wide FROM rowkeeper._partition_splits \gset
+SET ROLE partition_split_eve;
+CREATE TEMP VIEW in_the_way AS SELECT 1 FROM :wide;
+RESET ROLE;
+DROP TRIGGER stop ON rowkeeper._progress;
+\set VERBOSITY sqlstate
+CALL rowkeeper.partition_convert('locks');
+\set VERBOSITY terse
+-- retention has no part in it until it is divided
+SELECT rowkeeper.partition('locks', keep => '10', ahead => '100') \g /dev/null
+INSERT INTO locks VALUES (295);
+SELECT * FROM rowkeeper.partition_plan('locks') WHERE partition_plan ~ 'DETACH' AND partition_plan !~ 'p2[0-9]0';
+SELECT rowkeeper.partition('locks', keep => '0') \g /dev/null
+-- a publication of everything has the copy, too
+SET client_min_messages = error;
+CREATE PUBLICATION partition_split FOR ALL TABLES;
+SET client_min_messages = warning;
+SELECT check_name, level, detail, remedy FROM rowkeeper.doctor('partition_split') WHERE object ~ 'locks';
+DROP PUBLICATION partition_split;
+DROP VIEW pg_temp.in_the_way;
+CALL rowkeeper.partition_convert('locks');
+SELECT :copy = 'locks_hist'::regclass AS went_on, count(*), sum(v) FROM locks;
+-- nor is a view of the copy in the way of giving it up
+DROP TABLE locks;
+CREATE TABLE locks (id int PRIMARY KEY);
+INSERT INTO locks SELECT generate_series(1, 45);
+CALL rowkeeper.partition_convert('locks', 'id', '10');
+CREATE TRIGGER stop BEFORE UPDATE ON rowkeeper._progress FOR EACH ROW EXECUTE FUNCTION stop();
+CALL rowkeeper.partition_convert('locks', split => true);
+DROP TRIGGER stop ON rowkeeper._progress;
+SET ROLE partition_split_eve;
+CREATE TEMP VIEW in_the_way AS SELECT 1 FROM locks_hist;
+RESET ROLE;
+SELECT rowkeeper.partition_off('locks') \g /dev/null
+SELECT count(*) AS triggers, (SELECT count(*) FROM rowkeeper._partition_splits) AS splits
+FROM pg_trigger WHERE tgrelid IN (SELECT relid FROM pg_partition_tree('locks')) AND tgname ~ 'rowkeeper_split';
+INSERT INTO locks VALUES (46);
+SELECT check_name, level, object, detail, remedy FROM rowkeeper.doctor('partition_split') WHERE object ~ 'locks';
+DROP VIEW pg_temp.in_the_way;
+DROP TABLE locks, locks_hist;
 
 -- what is refused
 CREATE TABLE t (id int PRIMARY KEY, v text);
