@@ -33,7 +33,7 @@ CREATE FUNCTION test.leftovers() RETURNS text LANGUAGE sql AS $$
 		(SELECT string_agg(conname, ' ') FROM pg_constraint WHERE conname = 'rowkeeper_split'),
 		(SELECT string_agg(tgname, ' ') FROM pg_trigger WHERE tgname ~ 'rowkeeper_split'),
 		(SELECT string_agg(relname, ' ') FROM pg_class WHERE relname ~ '_hist$' AND NOT relispartition),
-		(SELECT string_agg(relname, ' ') FROM pg_class WHERE relname ~ '_before_.*[0-9]$' AND relkind = 'r' AND NOT relispartition))
+		(SELECT string_agg(relname, ' ') FROM pg_class WHERE relname ~ '_before_.*[0-9](_divided)?$' AND relkind = 'r' AND NOT relispartition))
 $$;
 CREATE FUNCTION test.leaves(name text) RETURNS bigint LANGUAGE sql AS $$
 	SELECT count(*) FROM pg_partition_tree(name || '_hist') WHERE isleaf AND level = 1
@@ -163,9 +163,10 @@ my $check = "SELECT (SELECT count(*) FROM events) - @{[ROWS]} - (SELECT coalesce
 	}
 	$call->query_until(qr/^ended$/m, '');
 	my $took = time - $begun;
-	$call->{stderr} =~ /the table was locked for ([0-9.]+ ms, after [0-9]+ attempts)/;
-	my $locked = $1 || "? ($call->{stderr})";
+	# (what it says of errors and notices is read to its end only then)
 	$call->quit;
+	my ($locked) = $call->{stderr} =~ /the table was locked for ([0-9.]+ ms, after [0-9]+ attempts)/;
+	ok($locked, 'the call says for how long the table was locked');
 	$load->finish;
 	my $slowest = slowest();
 	note(sprintf('split of %d rows took %.1f s; locked for %s; slowest transaction %d ms, %d ms before', ROWS, $took, $locked, $slowest, $alone));
@@ -196,13 +197,25 @@ my $check = "SELECT (SELECT count(*) FROM events) - @{[ROWS]} - (SELECT coalesce
 
 # ---- whatever ends it, the next call goes on ----
 
+sql($node, 'CREATE ROLE test_writer');
+
 sub make_converted
 {
 	my ($table) = @_;
 
 	sql($node, "SELECT test.make('$table', 3000); UPDATE $table SET created_at = now() - id * interval '30 minutes'");
+	sql($node, "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON $table TO test_writer");
 	sql($node, "CALL rowkeeper.partition_convert('$table', 'created_at', '1 week')");
 	return;
+}
+
+# Whether who may write to the table may write to the copy: to none of its partitions, or to all.
+sub may_write
+{
+	my ($table) = @_;
+
+	return sql($node, "SELECT string_agg(DISTINCT has_table_privilege('test_writer', relid, p)::text, ' ')
+		FROM pg_partition_tree('${table}_hist'), unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE}'::text[]) p");
 }
 
 # Start a split and wait until it has come to where it is to end.
@@ -265,7 +278,9 @@ foreach my $step (sort keys %$steps)
 		my $call = split_until('stopped', $step);
 		my $rows = write_to('stopped');
 
+		is(may_write('stopped'), $step < 7 ? 'false' : 'true', "rights where $steps->{$step}");
 		terminate($call);
+		is(may_write('stopped'), $step < 7 ? 'false' : 'true', '... and once that has ended');
 		ends_well('stopped', $rows, "terminated where $steps->{$step}");
 	}
 	make_converted('crashed');
@@ -442,6 +457,58 @@ make_converted('read');
 	$call->quit;
 	eval { $_->quit } foreach $first, $second;
 	is_sql($node, "SELECT count(*), test.leftovers(), test.leaves('read') > 5, (SELECT n FROM read WHERE id = 50) FROM read", '3000||t|1', '... and it goes on');
+}
+
+# ---- who waits for the swap, and before that keeps it waiting ----
+
+sql($node, <<'SQL');
+CREATE FUNCTION test.linger() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF EXISTS (SELECT FROM test.stops WHERE step = 100) AND (SELECT relispartition FROM pg_class WHERE relname = 'named_hist') THEN
+		PERFORM pg_sleep(0.7);
+	END IF;
+END $$;
+CREATE EVENT TRIGGER linger ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION test.linger();
+SQL
+make_converted('named');
+{
+	my $call = split_until('named', 6);
+
+	terminate($call);
+	my $wide = sql($node, "SELECT partition::text FROM rowkeeper._partition_splits WHERE relation = 'named'::regclass");
+	my $reader = session($node);
+	my @waiting = map { $node->background_psql('postgres', on_error_stop => 0, extra_params => ['--set=ON_ERROR_STOP=0']) } 1 .. 4;
+	my @statements = ("LOCK TABLE $wide IN ACCESS SHARE MODE", "UPDATE $wide SET n = 9 WHERE id = 7", "COPY $wide TO STDOUT",
+		'EXECUTE change(7)');
+
+	$reader->query_safe('BEGIN; SELECT count(*) FROM named');
+	# as a dump does: it has its snapshot, and locks one table after the other
+	$waiting[0]->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class');
+	$waiting[3]->query_safe("PREPARE change(bigint) AS UPDATE $wide SET n = 9 WHERE id = \$1; EXECUTE change(0)");
+	$call = $node->background_psql('postgres');
+	$call->query_until(qr/^started$/m, "\\echo started\nCALL rowkeeper.partition_convert('named');\n\\echo ended\n");
+	$node->poll_query_until('postgres', 'SELECT EXISTS (SELECT FROM rowkeeper.progress WHERE step = 6)') or die;
+	sleep 1.5;
+	is_sql($node, "SELECT relispartition FROM pg_class WHERE relname = 'named_hist'", 'f', 'who reads the table keeps the swap waiting');
+	is(may_write('named'), 'false', '... and meanwhile nobody may write to the copy');
+	sql($node, 'INSERT INTO test.stops VALUES (100)');
+	$reader->query_safe('COMMIT');
+	$node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')") or die;
+	$waiting[$_]->query_until(qr/^sent$/m, "\\echo sent\n$statements[$_];\n\\echo done\n") foreach 0 .. 3;
+	is_sql($node, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'", '4', 'who has its first partition by name waits for the swap');
+	foreach my $number (0 .. 3)
+	{
+		$waiting[$number]->query_until(qr/^done$/m, '');
+		eval { $waiting[$number]->quit };
+		like($waiting[$number]->{stderr}, qr/relation "$wide" does not exist/, "... and does not find it empty: $statements[$number]");
+	}
+	$call->query_until(qr/^ended$/m, '');
+	$call->quit;
+	$reader->quit;
+	sql($node, 'DELETE FROM test.stops');
+	is(may_write('named'), 'true', 'who may write to the table may write to its partitions');
+	is_sql($node, 'SELECT count(*), test.leftovers(), (SELECT n FROM named WHERE id = 7) FROM named', '3000||1', '... and all rows are there');
+	sql($node, 'DROP EVENT TRIGGER linger; DROP TABLE named');
 }
 
 # ---- others at the same table ----
