@@ -414,6 +414,7 @@ extern void rk_split_forget(Oid root);
 extern bool rk_split_is_unaltered(const RkSplit *split);
 extern void rk_split_check(Oid root, Oid wide);
 extern void rk_split_drop_triggers(Oid wide);
+extern void rk_split_drop_constraint(const RkSplit *split);
 extern bool rk_split_drop_table(Oid relid);
 extern void rk_split_undo(const RkSplit *split);
 extern bool rk_partition_split_give_up(FunctionCallInfo fcinfo, Oid root);
@@ -436,6 +437,8 @@ extern void rk_split_compare(RkSplitCall *call);
 
 /* split_swap.c: one for the other */
 extern void rk_split_swap(RkSplitCall *call);
+extern void rk_split_dress_tree(const RkSplit *split, bool grants);
+extern void rk_split_release(RkSplitCall *call);
 extern void rk_split_grant(RkSplitCall *call);
 extern void rk_split_drop_old(RkSplitCall *call);
 extern void rk_split_finish(RkSplitCall *call);

@@ -12,9 +12,8 @@
  *	4  every snapshot from before the last of them is gone: who has one would
  *	   not see rows there that he sees here
  *	5  both are compared, in one snapshot
- *	6  the swap: one is detached, the other attached and given its rights
- *	   (split_swap.c)
- *	7  the old one is dropped
+ *	6  the swap: one is detached, the other attached (split_swap.c)
+ *	7  that gets the table's rights, the old one is dropped
  *	8  ANALYZE
  *
  * Here are the order of these steps, and how one is run. A row of
@@ -409,6 +408,7 @@ rk_partition_split(Oid root)
 		rk_split_commit(&call, begin_progress);
 		run_once(&call);
 	}
+	rk_split_insist(&call, rk_split_release);
 	rk_split_grant(&call);
 	rk_split_insist(&call, rk_split_drop_old);
 	rk_split_commit(&call, rk_split_finish);

@@ -307,6 +307,17 @@ rk_split_drop_triggers(Oid wide)
 			(void) rk_run(rk_extension_owner(), psprintf("DROP TRIGGER \"%s\" ON %s", names[i], rk_relation_name(wide)));
 }
 
+/* What ATTACH went by. */
+void
+rk_split_drop_constraint(const RkSplit *split)
+{
+	if (OidIsValid(split->history) &&
+		rk_exists_about(rk_extension_owner(), split->history,
+						"SELECT 1 FROM pg_constraint WHERE conrelid = $1 AND conname = '" RK_SPLIT_CHECK "'"))
+		rk_convert_run(rk_relation_owner(split->history), true,
+					   psprintf("ALTER TABLE %s DROP CONSTRAINT " RK_SPLIT_CHECK, rk_relation_name(split->history)));
+}
+
 /* A table of ours, whoever the other one belongs to by now. */
 static void
 drop_table(void *arg)
@@ -381,8 +392,11 @@ check_seen(Oid root)
 
 /* What is left of a split that is done but for that. */
 static void
-drop_old(FunctionCallInfo fcinfo, const RkSplit *split)
+finish(FunctionCallInfo fcinfo, const RkSplit *split)
 {
+	rk_split_drop_constraint(split);
+	if (OidIsValid(split->history) && get_rel_relispartition(split->history))
+		rk_split_dress_tree(split, true);
 	if (OidIsValid(split->wide))
 	{
 		char	   *name = pstrdup(rk_relation_name(split->wide));
@@ -422,7 +436,7 @@ rk_partition_split_give_up(FunctionCallInfo fcinfo, Oid root)
 		return false;
 	if (split->swapped)
 	{
-		drop_old(fcinfo, split);
+		finish(fcinfo, split);
 		return false;
 	}
 	rk_split_undo(split);

@@ -110,13 +110,13 @@ typedef struct Swap
 	char	   *upper;
 } Swap;
 
-static void
-dress_tree(const RkSplit *split)
+void
+rk_split_dress_tree(const RkSplit *split, bool grants)
 {
 	ListCell   *lc;
 
 	foreach(lc, rk_relation_tree(split->history, NoLock))
-		rk_partition_dress(get_partition_parent(lfirst_oid(lc), true), lfirst_oid(lc), split->owner, false);
+		rk_partition_dress(get_partition_parent(lfirst_oid(lc), true), lfirst_oid(lc), split->owner, grants);
 }
 
 /*
@@ -239,15 +239,26 @@ swap_under_locks(void *arg)
 	empty(split->wide);
 	rk_partition_run(split->owner, psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)", root,
 											rk_relation_name(split->history), swap->lower, swap->upper));
-	rk_convert_run(split->owner, true, psprintf("ALTER TABLE %s DROP CONSTRAINT " RK_SPLIT_CHECK, rk_relation_name(split->history)));
 	/* by an index: which one is the table's they know only now */
 	if (rk_exists_about(rk_extension_owner(), split->root, "SELECT 1 FROM pg_class WHERE oid = $1 AND relreplident = 'i'"))
-		dress_tree(split);
+		rk_split_dress_tree(split, false);
 	rk_split_note(split, "swapped = true");
 	swap->call->swapped = true;
 }
 
-/* The table's own first, as everybody does who locks it and then others. */
+static void
+add_tree_locks(RkLockRequest *locks, int *count, List *tree)
+{
+	ListCell   *lc;
+
+	foreach(lc, tree)
+		rk_partition_add_lock(locks, count, lfirst_oid(lc), AccessExclusiveLock);
+}
+
+/*
+ * The table's own first, as everybody does who locks it and then others: whoever
+ * is about to write to the copy, too, has to come to his end.
+ */
 static RkLockRequest *
 swap_locks(const RkSplit *split)
 {
@@ -256,14 +267,12 @@ swap_locks(const RkSplit *split)
 	RkLockRequest *partners = rk_split_partner_locks(split->root, ShareRowExclusiveLock, 0, &count);
 	RkLockRequest *locks = palloc0(sizeof(RkLockRequest) * (list_length(tree) + count + 3));
 	int			number = 0;
-	ListCell   *lc;
 
 	rk_partition_add_lock(locks, &number, split->root, AccessExclusiveLock);
 	rk_partition_add_lock(locks, &number, split->wide, AccessExclusiveLock);
 	for (int i = 0; i < count; i++)
 		locks[number++] = partners[i];
-	foreach(lc, tree)
-		rk_partition_add_lock(locks, &number, lfirst_oid(lc), AccessExclusiveLock);
+	add_tree_locks(locks, &number, tree);
 	return locks;
 }
 
@@ -319,6 +328,29 @@ rk_split_swap(RkSplitCall *call)
 
 /* ---- after it ---- */
 
+static void
+drop_constraint(void *arg)
+{
+	rk_split_drop_constraint(arg);
+}
+
+/*
+ * The CHECK for which ATTACH has read no rows. To drop it takes longer than the
+ * swap where there are many partitions: nobody is to wait for both at once.
+ */
+void
+rk_split_release(RkSplitCall *call)
+{
+	RkSplit    *split = rk_split_current(call->root);
+	List	   *tree = OidIsValid(split->history) ? rk_relation_tree(split->history, NoLock) : NIL;
+	RkLockRequest *locks = palloc0(sizeof(RkLockRequest) * (list_length(tree) + 1));
+	int			count = 0;
+
+	rk_progress_update(7, 0);
+	add_tree_locks(locks, &count, tree);
+	(void) rk_partition_try_for(RK_LONGEST_SWAP_MS, locks, drop_constraint, split, call->insist, &call->failure);
+}
+
 /* The copy is the table's own: so are its rights now. */
 void
 rk_split_grant(RkSplitCall *call)
@@ -348,7 +380,6 @@ rk_split_drop_old(RkSplitCall *call)
 	int			count;
 	RkLockRequest *locks;
 
-	rk_progress_update(7, 0);
 	if (!OidIsValid(split->wide))
 		return;
 	locks = rk_split_partner_locks(split->wide, AccessExclusiveLock, 1, &count);

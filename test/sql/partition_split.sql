@@ -301,9 +301,10 @@ SET partition_split.stop = 7;
 SET ROLE partition_split_owner;
 CALL rowkeeper.partition_convert('guarded');
 RESET ROLE;
-SELECT c.relname, c.relrowsecurity, c.relforcerowsecurity, c.relacl::text = r.relacl::text AS same_rights,
+SELECT c.relname, c.relrowsecurity, c.relforcerowsecurity,
+	(SELECT string_agg(DISTINCT grantee::regrole::text, ', ') FROM aclexplode(coalesce(c.relacl, acldefault('r', c.relowner)))) AS grantees,
 	(SELECT string_agg(polname, ', ' ORDER BY polname COLLATE "C") FROM pg_policy y WHERE y.polrelid = c.oid) AS policies
-FROM pg_class c, pg_class r WHERE c.relname IN ('guarded_hist', 'guarded_p10') AND r.oid = 'guarded'::regclass ORDER BY 1;
+FROM pg_class c WHERE c.relname IN ('guarded_hist', 'guarded_p10') ORDER BY 1;
 INSERT INTO guarded_before_p60 VALUES (-1, 'x');
 SELECT count(*) FROM guarded_before_p60;
 INSERT INTO guarded_before_p60_divided VALUES (-1, 'x');
@@ -571,7 +572,8 @@ INSERT INTO :old VALUES (-1);
 \set VERBOSITY terse
 DROP TRIGGER stop ON rowkeeper._progress;
 SELECT rowkeeper.partition_off('children') \g /dev/null
-SELECT to_regclass(:'old'), (SELECT count(*) FROM rowkeeper._partition_splits) AS splits;
+SELECT to_regclass(:'old'), (SELECT count(*) FROM rowkeeper._partition_splits) AS splits,
+	(SELECT count(*) FROM pg_constraint WHERE conname = 'rowkeeper_split') AS checks;
 DROP TABLE children, parents;
 
 -- between its steps: other options have it begun anew; triggers that a dump has
@@ -635,7 +637,7 @@ CALL rowkeeper.partition_convert('locks');
 -- retention has no part in it until it is divided
 SELECT rowkeeper.partition('locks', keep => '10', ahead => '100') \g /dev/null
 INSERT INTO locks VALUES (295);
-SELECT * FROM rowkeeper.partition_plan('locks') WHERE partition_plan ~ 'DETACH' AND partition_plan !~ 'p2[0-9]0';
+SELECT count(*) FROM rowkeeper.partition_plan('locks') WHERE strpos(partition_plan, :'wide') > 0;
 SELECT rowkeeper.partition('locks', keep => '0') \g /dev/null
 -- a publication of everything has the copy, too
 SET client_min_messages = error;
