@@ -218,7 +218,7 @@ COMMENT ON FUNCTION rowkeeper._partition_split_apply() IS
 -- A split that nobody goes on with, or that somebody has made dangerous; and what
 -- one has left, or a dump from the middle of one has brought along.
 CREATE VIEW rowkeeper._partition_split_findings AS
-WITH seen AS (
+WITH seen AS NOT MATERIALIZED (
 	SELECT c.oid, n.nspname AS schema, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, c.relkind, c.relispartition
 	FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 	WHERE c.relkind IN ('r', 'p')
@@ -254,10 +254,13 @@ WHERE g.tgname IN ('!rowkeeper_split', '!rowkeeper_split_truncate')
 	AND NOT EXISTS (SELECT FROM rowkeeper._partition_splits v WHERE v.partition = g.tgrelid)
 GROUP BY c.schema, c.name, c.relispartition
 UNION ALL
-SELECT 'split', 'warning', c.schema, c.name, 'a split has left it, or it was dumped while a table was split: nobody uses it',
-	pg_catalog.format('DROP TABLE %s', c.name)
+SELECT 'split', 'warning', c.schema, c.name,
+	CASE WHEN c.relispartition THEN 'it was dumped while a table was split: it has a constraint that is of no use'
+		ELSE 'a split has left it, or it was dumped while a table was split: nobody uses it' END,
+	CASE WHEN c.relispartition THEN pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT rowkeeper_split', c.name)
+		ELSE pg_catalog.format('DROP TABLE %s', c.name) END
 FROM pg_catalog.pg_constraint k JOIN seen c ON c.oid = k.conrelid
-WHERE k.conname = 'rowkeeper_split' AND k.contype = 'c' AND c.relkind = 'p' AND NOT c.relispartition
+WHERE k.conname = 'rowkeeper_split' AND k.contype = 'c' AND k.coninhcount = 0 AND c.relkind = 'p'
 	AND NOT EXISTS (SELECT FROM rowkeeper._partition_splits v WHERE v.history = k.conrelid);
 REVOKE ALL ON rowkeeper._partition_split_findings FROM PUBLIC;
 COMMENT ON VIEW rowkeeper._partition_split_findings IS 'Splits of partitions that were interrupted; for doctor().';

@@ -183,12 +183,11 @@ rk_partitions_expired(const RkPartitionSet *set)
 {
 	List	   *expired = NIL;
 	int64		limit = expiry_limit(set);
-	const RkPartition *divided = rk_partition_being_split(set);
 
 	for (int i = 0; i < set->count; i++)
-		if (!set->parts[i].pending && set->parts[i].upper <= limit && &set->parts[i] != divided)
+		if (!set->parts[i].pending && set->parts[i].upper <= limit)
 			expired = lappend(expired, &set->parts[i]);
-	return expired;
+	return expired == NIL ? NIL : list_delete_ptr(expired, (void *) rk_partition_being_split(set));
 }
 
 /* Whether what ended there is no longer kept, as a pending partition or one that is detached. */

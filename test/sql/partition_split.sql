@@ -564,6 +564,10 @@ SET partition_split.stop = 7;
 CALL rowkeeper.partition_convert('children', split => true);
 SELECT partition::regclass AS old FROM rowkeeper._partition_splits \gset
 SELECT count(*) FROM :old;
+BEGIN;
+DELETE FROM rowkeeper._partition_splits;
+SELECT check_name, object, detail, remedy FROM rowkeeper.doctor('partition_split') WHERE check_name = 'split' AND object ~ 'children' ORDER BY object COLLATE "C";
+ROLLBACK;
 DELETE FROM children WHERE parent = 1;
 DELETE FROM parents WHERE id IN (1, 5);
 SELECT count(*), sum(length(body)) FROM children;
