@@ -375,7 +375,8 @@ typedef struct RkSplitCall
 	int			limit;			/* rows of a batch */
 	int			batches;
 	int64		done;
-	bool		for_good;		/* what fails now would fail the next call, too */
+	bool		for_good;		/* what fails now would fail the next call,
+								 * too */
 	char	   *row_security;	/* of the table, as the copy has it */
 	bool		swapped;
 	bool		nothing;		/* is to be split */

@@ -417,7 +417,7 @@ count_expired(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run, List 
 	/* what a split has put above them goes with the last of them */
 	foreach(lc, set->histories)
 		if (rk_partition_is_past(set, ((RkPartition *) lfirst(lc))->upper))
-			turn->expired = lappend_oid(turn->expired, ((RkPartition *) lfirst(lc))->relid);
+		turn->expired = lappend_oid(turn->expired, ((RkPartition *) lfirst(lc))->relid);
 	MemoryContextSwitchTo(old);
 	turn->counted = true;
 }

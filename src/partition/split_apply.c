@@ -61,7 +61,8 @@ typedef struct Mirror
 	TransactionId missed_in;	/* or that it is of no use; a subtransaction */
 	bool		divided;		/* the copy has taken its place */
 	int			running;		/* plans, further up the stack */
-	char	   *search_path;	/* of users' code that may run; NULL: none does */
+	char	   *search_path;	/* of users' code that may run; NULL: none
+								 * does */
 	bool		at_risk;		/* it may run past forced row security */
 	Oid			history;
 	Oid			owner;
@@ -80,7 +81,7 @@ static HTAB *mirrors = NULL;
 
 /* ---- what a session knows ---- */
 
-static Oid	changed;				/* a relation; InvalidOid: any */
+static Oid	changed;			/* a relation; InvalidOid: any */
 
 static void
 invalidate(void *entry)
@@ -294,7 +295,7 @@ static void
 read_columns(Columns *columns, Mirror *mirror, TupleDesc desc)
 {
 	StringInfo	lists[] = {&columns->names, &columns->values, &columns->here, &columns->there,
-		&columns->excluded, &columns->changes};
+	&columns->excluded, &columns->changes};
 
 	for (int i = 0; i < lengthof(lists); i++)
 		initStringInfo(lists[i]);

@@ -318,13 +318,17 @@ rk_split_drop_constraint(const RkSplit *split)
 					   psprintf("ALTER TABLE %s DROP CONSTRAINT " RK_SPLIT_CHECK, rk_relation_name(split->history)));
 }
 
-/* A table of ours, whoever the other one belongs to by now. */
+/*
+ * A table of ours, whoever the other one belongs to by now. Of the copy, which is
+ * a partitioned table, no feature knows; of what was a partition, some may.
+ */
 static void
 drop_table(void *arg)
 {
 	Oid			relid = *(Oid *) arg;
+	bool		quiet = get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE;
 
-	rk_convert_run(rk_relation_owner(relid), true, psprintf("DROP TABLE %s", rk_relation_name(relid)));
+	rk_convert_run(rk_relation_owner(relid), quiet, psprintf("DROP TABLE %s", rk_relation_name(relid)));
 }
 
 static void
