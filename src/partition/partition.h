@@ -214,6 +214,7 @@ extern List *rk_partition_partners(Oid root);
 extern bool rk_partition_may_attach(const RkPartitionSet *set);
 extern bool rk_partition_try_for(int limit, const RkLockRequest *locks, void (*body) (void *arg), void *arg,
 								 bool insist, ErrorData **failure);
+extern bool rk_partition_is_for_lock(const ErrorData *error);
 extern int	rk_partition_pause(int attempts);
 extern void rk_partition_note_locked(void);
 extern void rk_partition_say_locked(int attempts);
