@@ -150,15 +150,6 @@ compare(Oid parent, Oid child)
 	rk_identity_restore(&saved);
 }
 
-/* Have the comparison planned, before others wait for it. */
-void
-rk_partition_dress_prepare(Oid relid)
-{
-	SPI_connect();
-	compare(relid, relid);
-	SPI_finish();
-}
-
 /*
  * Run what makes a partition as its table is, as its owner; again after
  * ATTACH, when its indexes are known to be those of the table. Locks: ACCESS

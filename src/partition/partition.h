@@ -200,7 +200,6 @@ extern void rk_partition_attach(FunctionCallInfo fcinfo, const RkPartitionSet *s
 /* dress.c: what LIKE leaves out */
 extern Oid	rk_partition_model(const RkPartitionSet *set);
 extern char *rk_partition_storage(Oid parent, Oid model);
-extern void rk_partition_dress_prepare(Oid relid);
 extern void rk_partition_dress(Oid parent, Oid child, Oid owner);
 
 /* locks.c: one deadline over all locks of an attempt */
@@ -306,9 +305,11 @@ extern void rk_convert_note_foreign_keys(Oid relid);
 extern void rk_convert_note_swapped(Oid before, Oid root);
 extern List *rk_convert_errands(Oid relid, const char *query);
 extern bool rk_convert_has_check(Oid relid, bool valid);
-extern char *rk_convert_find_index(Oid relid, bool *valid);
+extern char *rk_convert_find_index(const RkConversion *conversion, bool *usable);
 extern void rk_convert_drop_check(const RkConversion *conversion);
-extern char *rk_convert_drop_index_sql(Oid relid, const char *how);
+extern char *rk_convert_drop_index_sql(const RkConversion *conversion, const char *how);
+extern List *rk_convert_left_over_in(Oid root);
+extern void rk_convert_drop_left_over(Oid root);
 extern void rk_convert_check_name(const RkConversion *conversion);
 extern void rk_convert_lock(Oid relid);
 extern void rk_convert_unlock(Oid relid);
@@ -328,12 +329,22 @@ extern RkConversion *rk_convert_plan(const RkPartitionSet *set, bool now);
 extern bool rk_convert_is_late(const RkConversion *conversion);
 
 /* convert_swap.c: the table as a partition of a new one in its name */
+
+/* What is ready before others have to wait. */
+typedef struct RkConvertSwap
+{
+	Oid			root;			/* the new table, which has no name yet */
+	List	   *statements;		/* that are left to run */
+	char	   *state;			/* of the catalog, see convert_swap.c */
+} RkConvertSwap;
+
 extern char *rk_convert_wide_name(const RkConversion *conversion);
 extern char *rk_convert_check_sql(const RkConversion *conversion, bool valid);
 extern char *rk_convert_index_sql(const RkConversion *conversion, bool concurrently);
 extern void rk_convert_run(Oid role, bool quiet, const char *sql);
 extern RkLockRequest *rk_convert_locks(const RkConversion *conversion);
-extern void rk_convert_warm_up(const RkConversion *conversion);
-extern Oid	rk_convert_swap(FunctionCallInfo fcinfo, const RkConversion *conversion);
+extern RkConvertSwap *rk_convert_prepare(FunctionCallInfo fcinfo, const RkConversion *conversion, Oid role);
+extern void rk_convert_check_prepared(const RkConversion *conversion, const RkConvertSwap *swap);
+extern void rk_convert_swap(FunctionCallInfo fcinfo, const RkConversion *conversion, const RkConvertSwap *swap);
 
 #endif							/* RK_PARTITION_H */
