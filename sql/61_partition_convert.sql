@@ -24,11 +24,11 @@ CREATE PROCEDURE partition_convert(target regclass, "by" name DEFAULT NULL, ever
 COMMENT ON PROCEDURE partition_convert(regclass, name, text, text, text, text, name, text, name, boolean, text, boolean) IS
     'makes a plain table one with partitions while it is in use; the table as it is becomes the first of them. Options as of partition(); split: its rows are moved to partitions of a period each, too. Commits as it goes; called again, it goes on where it was; partition_off() gives it up';
 
--- The name of the index that becomes the table's primary key.
+-- The name of the index that becomes the table's primary key, whatever that is
+-- called and is replaced with meanwhile.
 CREATE FUNCTION rowkeeper._partition_convert_index(target oid) RETURNS name
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN (SELECT pg_catalog.format('%s_%s', $1, k.conname)::name FROM pg_catalog.pg_constraint k
-	WHERE k.conrelid = $1 AND k.contype = 'p');
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN pg_catalog.format('%s_rowkeeper_key', $1)::name;
 REVOKE ALL ON FUNCTION rowkeeper._partition_convert_index(oid) FROM PUBLIC;
 COMMENT ON FUNCTION rowkeeper._partition_convert_index(oid) IS
 'The index with the partition key that becomes the primary key of a table in conversion.';
@@ -44,6 +44,46 @@ RETURN (SELECT ' INCLUDE (' || pg_catalog.string_agg(pg_catalog.quote_ident(a.at
 REVOKE ALL ON FUNCTION rowkeeper._partition_convert_included(oid, smallint) FROM PUBLIC;
 COMMENT ON FUNCTION rowkeeper._partition_convert_included(oid, smallint) IS
 'The INCLUDE clause of an index, but for one column.';
+
+-- Of what the swap needs and nobody else: the catalog as DDL writes it, which
+-- takes another file for the index of a dropped key, and another sequence for an
+-- identity column that moves. Called by the statements below only.
+CREATE FUNCTION rowkeeper._partition_convert_demote_key(target regclass) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'rowkeeper_partition_convert_demote_key';
+REVOKE ALL ON FUNCTION rowkeeper._partition_convert_demote_key(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION rowkeeper._partition_convert_demote_key(regclass) IS
+'Drops a primary key and keeps its index as a unique one.';
+
+CREATE FUNCTION rowkeeper._partition_convert_move_identity(sequence regclass, target regclass) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'rowkeeper_partition_convert_move_identity';
+REVOKE ALL ON FUNCTION rowkeeper._partition_convert_move_identity(regclass, regclass) FROM PUBLIC;
+COMMENT ON FUNCTION rowkeeper._partition_convert_move_identity(regclass, regclass) IS
+'Gives the sequence of an identity column to the column of that name in another table, which is an identity column from then on.';
+
+CREATE FUNCTION rowkeeper._partition_convert_copy_rights(source regclass, target regclass) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'rowkeeper_partition_convert_copy_rights';
+REVOKE ALL ON FUNCTION rowkeeper._partition_convert_copy_rights(regclass, regclass) FROM PUBLIC;
+COMMENT ON FUNCTION rowkeeper._partition_convert_copy_rights(regclass, regclass) IS
+'Gives a table the rights of another of the same owner, and of its columns by name, with who granted them.';
+
+-- Whether a text of the catalog contains a name, which is not the beginning or
+-- the end of another.
+CREATE FUNCTION rowkeeper._partition_convert_names("text" text, name text) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN "text" ~ ('(^|[^a-z0-9_"])' || pg_catalog.regexp_replace(name, '\W', '\\\&', 'g') || '($|[^a-z0-9_"])');
+REVOKE ALL ON FUNCTION rowkeeper._partition_convert_names(text, text) FROM PUBLIC;
+COMMENT ON FUNCTION rowkeeper._partition_convert_names(text, text) IS
+'Whether a text of the catalog contains a name as a whole.';
+
+-- The CHECK that holds rows below the bound; a user may have one of that name.
+CREATE FUNCTION rowkeeper._partition_convert_is_check(definition text) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN definition ~ '^CHECK \(\(\((.+) IS NOT NULL\) AND \(.+ < .+\)\)\)( NOT VALID)?$'
+	OR definition ~ '^CHECK \(\([^<>=]+ IS NOT NULL\)\)( NOT VALID)?$';
+REVOKE ALL ON FUNCTION rowkeeper._partition_convert_is_check(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION rowkeeper._partition_convert_is_check(text) TO PUBLIC; -- doctor() asks it
+COMMENT ON FUNCTION rowkeeper._partition_convert_is_check(text) IS
+'Whether the CHECK that is named rowkeeper_convert, as the server writes it, is of a conversion.';
 
 -- Why a table cannot be converted; no row: it can. role: who asks.
 CREATE FUNCTION rowkeeper._partition_convert_problems(target oid, key name, role oid)
@@ -125,7 +165,7 @@ BEGIN ATOMIC
 	UNION ALL
 	SELECT 8, '0A000', pg_catalog.format('view %s reads it with ONLY, which a partitioned table has no rows for', v.name), NULL
 	FROM views v, t
-	WHERE v.is_view AND pg_catalog.strpos(pg_catalog.pg_get_viewdef(v.oid), 'ONLY ' || t.name) > 0
+	WHERE v.is_view AND rowkeeper._partition_convert_names(pg_catalog.pg_get_viewdef(v.oid), 'ONLY ' || t.name)
 	UNION ALL
 	SELECT 9, '42501', pg_catalog.format('view %s reads it, and belongs to %I', v.name, pg_catalog.pg_get_userbyid(v.relowner)),
 		pg_catalog.format('The view is replaced: let a member of %I do it.', pg_catalog.pg_get_userbyid(v.relowner))
@@ -142,7 +182,7 @@ BEGIN ATOMIC
 	UNION ALL
 	SELECT 11, '0A000', pg_catalog.format('function %s reads it with ONLY, which a partitioned table has no rows for', f.oid::pg_catalog.regprocedure), NULL
 	FROM functions f JOIN pg_catalog.pg_proc p ON p.oid = f.oid, t
-	WHERE p.prosqlbody IS NOT NULL AND pg_catalog.strpos(pg_catalog.pg_get_functiondef(f.oid), 'ONLY ' || t.name) > 0
+	WHERE p.prosqlbody IS NOT NULL AND rowkeeper._partition_convert_names(pg_catalog.pg_get_functiondef(f.oid), 'ONLY ' || t.name)
 	UNION ALL
 	SELECT 12, '42501', pg_catalog.format('function %s reads it, and belongs to %I', f.oid::pg_catalog.regprocedure, pg_catalog.pg_get_userbyid(f.proowner)),
 		pg_catalog.format('The function is replaced: let a member of %I do it.', pg_catalog.pg_get_userbyid(f.proowner))
@@ -154,12 +194,12 @@ BEGIN ATOMIC
 	UNION ALL
 	SELECT 14, '0A000', pg_catalog.format('policy %I of %s reads it with ONLY, which a partitioned table has no rows for', p.polname, p.name), NULL
 	FROM policies p JOIN pg_catalog.pg_policy y ON y.oid = p.oid, t
-	WHERE pg_catalog.strpos(pg_catalog.concat(pg_catalog.pg_get_expr(y.polqual, y.polrelid), pg_catalog.pg_get_expr(y.polwithcheck, y.polrelid)), 'ONLY ' || t.name) > 0
+	WHERE rowkeeper._partition_convert_names(pg_catalog.concat(pg_catalog.pg_get_expr(y.polqual, y.polrelid), ' ', pg_catalog.pg_get_expr(y.polwithcheck, y.polrelid)), 'ONLY ' || t.name)
 	UNION ALL
 	SELECT 14, '0A000', pg_catalog.format('its policy %I reads the table itself', y.polname), NULL
 	FROM t JOIN pg_catalog.pg_policy y ON y.polrelid = t.oid
 	-- columns of the row are named without the schema
-	WHERE pg_catalog.strpos(pg_catalog.concat(pg_catalog.pg_get_expr(y.polqual, y.polrelid), pg_catalog.pg_get_expr(y.polwithcheck, y.polrelid)), t.name) > 0
+	WHERE rowkeeper._partition_convert_names(pg_catalog.concat(pg_catalog.pg_get_expr(y.polqual, y.polrelid), ' ', pg_catalog.pg_get_expr(y.polwithcheck, y.polrelid)), t.name)
 	UNION ALL
 	-- what their owners need to make them anew
 	SELECT 14, '42501', pg_catalog.format('%I may not create tables in its schema', pg_catalog.pg_get_userbyid(t.relowner)),
@@ -230,6 +270,17 @@ BEGIN ATOMIC
 	SELECT 20, '0A000', pg_catalog.format('constraint %I is NOT ENFORCED', k.conname), NULL
 	FROM constraints k WHERE k.facts ->> 'conenforced' = 'false'
 	UNION ALL
+	SELECT 20, '55000', 'its constraint rowkeeper_convert is not of a conversion',
+		pg_catalog.format('ALTER TABLE %s RENAME CONSTRAINT rowkeeper_convert TO ...', t.name)
+	FROM constraints k, t WHERE k.conname = 'rowkeeper_convert'
+		AND NOT (k.contype = 'c' AND rowkeeper._partition_convert_is_check(pg_catalog.pg_get_constraintdef(k.oid)))
+	UNION ALL
+	-- what is made anew is enabled
+	SELECT 20, '55000', pg_catalog.format('triggers of constraint %I are disabled on %s', k.conname, g.tgrelid::pg_catalog.regclass),
+		pg_catalog.format('ALTER TABLE %s ENABLE TRIGGER ALL.', g.tgrelid::pg_catalog.regclass)
+	FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_trigger g ON g.tgconstraint = k.oid
+	WHERE (k.conrelid = $1 OR k.confrelid = $1) AND g.tgisinternal AND g.tgenabled <> 'O'
+	UNION ALL
 	SELECT 20, '0A000', pg_catalog.format('constraint %I is NO INHERIT', k.conname), NULL
 	FROM constraints k WHERE k.contype IN ('c', 'n') AND k.connoinherit
 	UNION ALL
@@ -291,14 +342,6 @@ BEGIN ATOMIC
 	SELECT 30, '0A000', 'it is unlogged and has foreign keys, which partitioned tables have only where they are logged', NULL
 	FROM t WHERE t.relpersistence = 'u' AND EXISTS (SELECT FROM constraints k WHERE k.contype = 'f' UNION ALL SELECT FROM referencing)
 	UNION ALL
-	SELECT 31, '0A000', pg_catalog.format('%s uses sequence %s of its identity column',
-		pg_catalog.pg_describe_object(u.classid, u.objid, u.objsubid), d.objid::pg_catalog.regclass), NULL
-	FROM pg_catalog.pg_depend d
-		JOIN pg_catalog.pg_depend u ON u.refclassid = d.classid AND u.refobjid = d.objid AND u.deptype = 'n'
-	WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'i'
-		AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = $1 AND d.refobjsubid > 0
-		AND EXISTS (SELECT FROM pg_catalog.pg_class s WHERE s.oid = d.objid AND s.relkind = 'S')
-	UNION ALL
 	-- what there may be besides
 	SELECT 99, '0A000', pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) || ' depends on it', NULL
 	FROM pg_catalog.pg_depend d
@@ -323,9 +366,11 @@ COMMENT ON FUNCTION rowkeeper._partition_convert_problems(oid, name, oid) IS
 
 -- The statements that make a table the first partition of a new one in its
 -- name, in their order; texts of the catalog as they are before the first of
--- them. quiet: no feature hears of it. wide: the table's name then; bound:
--- where its rows end. What the comparison of partitions finds
--- (_partition_differences(): rights, policies) is not here: it comes before step 50.
+-- them. Those of steps below 10 make the new table beside the other, under
+-- names of nobody's; with step 10 others begin to wait. quiet: no feature hears
+-- of it. wide: the table's name then; bound: where its rows end. What the
+-- comparison of partitions finds (_partition_differences(): policies and the
+-- like) is not here: it comes before step 10.
 CREATE FUNCTION rowkeeper._partition_convert_statements(target oid, key name, wide name, bound text)
 	RETURNS TABLE (step integer, number bigint, role oid, quiet boolean, statement text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
@@ -333,7 +378,8 @@ BEGIN ATOMIC
 	WITH t AS (
 		SELECT c.oid, c.relname, c.relnamespace, n.nspname, c.relowner AS owner, c.relreplident, c.reltablespace,
 			pg_catalog.format('%I.%I', n.nspname, c.relname) AS name,
-			pg_catalog.format('%I.%I', n.nspname, $3) AS wide, x.extowner, e.oid AS ours, k.attnum AS key
+			pg_catalog.format('%I.%I', n.nspname, $3) AS wide,
+			pg_catalog.format('%I.%I', n.nspname, pg_catalog.format('rowkeeper_%s', c.oid)) AS new, x.extowner, e.oid AS ours, k.attnum AS key
 		FROM pg_catalog.pg_class c
 			JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 			JOIN pg_catalog.pg_attribute k ON k.attrelid = c.oid AND k.attname = $2
@@ -363,7 +409,14 @@ BEGIN ATOMIC
 			r.oid IS NOT NULL AS is_replaced, k.oid AS constraint_oid, coalesce(r.conname, k.conname) AS constraint_name,
 			CASE WHEN r.oid IS NOT NULL THEN pg_catalog.format('PRIMARY KEY (%s)%s', r.columns, r.included)
 				ELSE pg_catalog.pg_get_constraintdef(k.oid) END AS constraint_definition,
+			(SELECT ' WITH (' || pg_catalog.string_agg(o.option, ', ') || ')' FROM pg_catalog.unnest(c.reloptions) o (option)) AS options,
 			pg_catalog.pg_get_indexdef(i.indexrelid) AS definition,
+			-- how that begins
+			pg_catalog.format('CREATE %sINDEX %I ON %s ', CASE WHEN i.indisunique THEN 'UNIQUE ' END, c.relname, t.name) AS beginning,
+			pg_catalog.format('CREATE %sINDEX %I ON %s ', CASE WHEN i.indisunique THEN 'UNIQUE ' END,
+				pg_catalog.format('rowkeeper_%s', i.indexrelid), t.new) AS new_beginning,
+			pg_catalog.format('rowkeeper_%s', i.indexrelid) AS new_relname,
+			pg_catalog.format('%I.%I', t.nspname, pg_catalog.format('rowkeeper_%s', i.indexrelid)) AS new_name,
 			-- the old name with the table's new name in it, where that is one
 			CASE WHEN pg_catalog.starts_with(c.relname::text, t.relname::text)
 					AND pg_catalog.octet_length($3::text || pg_catalog.substr(c.relname::text, pg_catalog.length(t.relname::text) + 1)) < 64
@@ -378,17 +431,14 @@ BEGIN ATOMIC
 			LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = t.oid AND k.contype IN ('p', 'u')
 		WHERE NOT EXISTS (SELECT FROM replaced o WHERE o.index = c.relname)
 	), sequences AS (
-		SELECT s.oid, s.relname, s.relacl, s.relowner, n.nspname, pg_catalog.format('%I.%I', n.nspname, s.relname) AS name,
-			pg_catalog.format('%I.%I', n.nspname, pg_catalog.format('%s_%s', s.oid, s.relname)::name) AS old_name,
-			d.deptype = 'i' AS is_identity, a.attname, a.attidentity, q.*
+		SELECT s.oid, pg_catalog.format('%I.%I', n.nspname, s.relname) AS name, d.deptype = 'i' AS is_identity, a.attname
 		FROM t JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = t.oid
 				AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
 			JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
 			JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
-			JOIN pg_catalog.pg_sequence q ON q.seqrelid = s.oid
 			JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
 	), statistics AS (
-		SELECT s.oid, s.stxname, pg_catalog.format('%I.%I', n.nspname, s.stxname) AS name,
+		SELECT s.oid, s.stxname, s.stxstattarget, pg_catalog.format('%I.%I', n.nspname, s.stxname) AS name,
 			pg_catalog.pg_get_statisticsobjdef(s.oid) AS definition
 		FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
 		WHERE s.stxrelid = $1
@@ -404,6 +454,38 @@ BEGIN ATOMIC
 		FROM pg_catalog.pg_depend d
 		WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = $1 AND d.deptype = 'n'
 	)
+	-- the new table
+	SELECT 1, 0::bigint, t.owner, false, pg_catalog.format('CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING INDEXES EXCLUDING IDENTITY EXCLUDING STATISTICS)'
+		' PARTITION BY RANGE (%I)%s', t.new, t.name, $2,
+		' TABLESPACE ' || (SELECT pg_catalog.quote_ident(s.spcname) FROM pg_catalog.pg_tablespace s WHERE s.oid = t.reltablespace))
+	FROM t
+	UNION ALL
+	SELECT 2, 0, t.owner, false, pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT rowkeeper_convert', t.new) FROM t
+	UNION ALL
+	SELECT 3, 0, t.extowner, true, pg_catalog.format('SELECT rowkeeper._partition_convert_copy_rights(%L, %L)', t.name, t.new) FROM t
+	UNION ALL
+	-- its keys and indexes, which find those of the partition; of equal ones the
+	-- server takes the oldest for the oldest
+	SELECT 4, i.made * 10, t.owner, false,
+		CASE WHEN i.constraint_definition IS NOT NULL THEN pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', t.new, i.new_relname,
+				pg_catalog.regexp_replace(i.constraint_definition, '(( NOT)? DEFERRABLE)?( INITIALLY (DEFERRED|IMMEDIATE))?$', coalesce(i.options, '') || '\&'))
+			WHEN pg_catalog.starts_with(i.definition, i.beginning) THEN i.new_beginning || pg_catalog.substr(i.definition, pg_catalog.length(i.beginning) + 1) END
+	FROM t, indexes i
+	UNION ALL
+	SELECT 4, i.made * 10 + 1, t.owner, false, pg_catalog.format('ALTER INDEX %s SET TABLESPACE %I', i.new_name, s.spcname)
+	FROM t, indexes i JOIN pg_catalog.pg_tablespace s ON s.oid = i.reltablespace
+	UNION ALL
+	SELECT 4, i.made * 10 + 2, t.owner, false, pg_catalog.format('COMMENT ON INDEX %s IS %L', i.new_name, pg_catalog.obj_description(i.indexrelid, 'pg_class'))
+	FROM t, indexes i WHERE pg_catalog.obj_description(i.indexrelid, 'pg_class') IS NOT NULL
+	UNION ALL
+	SELECT 4, i.made * 10 + 3, t.owner, false, pg_catalog.format('COMMENT ON CONSTRAINT %I ON %s IS %L', i.new_relname, t.new,
+		pg_catalog.obj_description(i.constraint_oid, 'pg_constraint'))
+	FROM t, indexes i WHERE pg_catalog.obj_description(i.constraint_oid, 'pg_constraint') IS NOT NULL
+	UNION ALL
+	SELECT 5, i.indexrelid::bigint * 100 + a.attnum, t.owner, false, pg_catalog.format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', i.new_name, a.attnum, a.attstattarget)
+	FROM t, indexes i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indexrelid
+	WHERE coalesce(a.attstattarget, -1) >= 0 AND NOT i.is_replaced
+	UNION ALL
 	-- what the table is to be given by the new one
 	SELECT 10, g.oid::bigint, g.role, g.is_ours, pg_catalog.format('DROP TRIGGER %I ON %s', g.tgname, t.name)
 	FROM t, triggers g
@@ -413,7 +495,8 @@ BEGIN ATOMIC
 	SELECT 11, r.oid::bigint, r.relowner, false, pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', r.name, r.conname)
 	FROM referencing r
 	UNION ALL
-	SELECT 12, 1, t.owner, true, pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', t.name, r.conname)
+	-- its index is dropped later
+	SELECT 12, 1, t.extowner, true, pg_catalog.format('SELECT rowkeeper._partition_convert_demote_key(%L)', t.name)
 	FROM t, replaced r
 	UNION ALL
 	SELECT 12, 2, t.owner, true, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I PRIMARY KEY USING INDEX %I', t.name, r.index, r.index)
@@ -423,6 +506,9 @@ BEGIN ATOMIC
 	FROM t, replaced r, indexes i WHERE i.is_replaced AND i.indisreplident
 	-- names
 	UNION ALL
+	SELECT 19, 0, t.owner, true, pg_catalog.format('ALTER INDEX %s RENAME TO %I', i.name, pg_catalog.format('%s_rowkeeper_old', t.oid))
+	FROM t, indexes i WHERE i.is_replaced
+	UNION ALL
 	SELECT 20, i.indexrelid::bigint, t.owner, true, pg_catalog.format('ALTER INDEX %s RENAME TO %I',
 		CASE WHEN i.is_replaced THEN pg_catalog.format('%I.%I', t.nspname, rowkeeper._partition_convert_index(t.oid)) ELSE i.name END, i.old_name)
 	FROM t, indexes i
@@ -430,72 +516,19 @@ BEGIN ATOMIC
 	SELECT 21, s.oid::bigint, t.owner, true, pg_catalog.format('ALTER STATISTICS %s RENAME TO %I', s.name, pg_catalog.format('%s_%s', s.oid, s.stxname)::name)
 	FROM t, statistics s
 	UNION ALL
-	SELECT 22, s.oid::bigint, t.owner, true, pg_catalog.format('ALTER SEQUENCE %s RENAME TO %I', s.name, pg_catalog.format('%s_%s', s.oid, s.relname)::name)
+	SELECT 22, 0, t.owner, true, pg_catalog.format('ALTER TABLE %s RENAME TO %I', t.name, $3) FROM t
+	UNION ALL
+	SELECT 23, 0, t.owner, true, pg_catalog.format('ALTER TABLE %s RENAME TO %I', t.new, t.relname) FROM t
+	UNION ALL
+	SELECT 24, i.made, t.owner, true, pg_catalog.format('ALTER INDEX %s RENAME TO %I', i.new_name, i.relname)
+	FROM t, indexes i
+	UNION ALL
+	-- sequences: identity columns keep theirs
+	SELECT 32, s.oid::bigint, t.extowner, true, pg_catalog.format('SELECT rowkeeper._partition_convert_move_identity(%L, %L)', s.name, t.name)
 	FROM t, sequences s WHERE s.is_identity
-	UNION ALL
-	SELECT 23, 0, t.owner, true, pg_catalog.format('ALTER TABLE %s RENAME TO %I', t.name, $3) FROM t
-	-- the new table
-	UNION ALL
-	SELECT 30, 0, t.owner, false, pg_catalog.format('CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING INDEXES EXCLUDING IDENTITY EXCLUDING STATISTICS)'
-		' PARTITION BY RANGE (%I)%s', t.name, t.wide, $2,
-		' TABLESPACE ' || (SELECT pg_catalog.quote_ident(s.spcname) FROM pg_catalog.pg_tablespace s WHERE s.oid = t.reltablespace))
-	FROM t
-	UNION ALL
-	SELECT 31, 0, t.owner, false, pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT rowkeeper_convert', t.name) FROM t
-	UNION ALL
-	SELECT 32, s.oid::bigint * 10, t.owner, false, pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I ADD GENERATED %s AS IDENTITY'
-		' (SEQUENCE NAME %s INCREMENT %s MINVALUE %s MAXVALUE %s START %s CACHE %s %s)', t.name, s.attname,
-		CASE s.attidentity WHEN 'a' THEN 'ALWAYS' ELSE 'BY DEFAULT' END, s.name, s.seqincrement, s.seqmin, s.seqmax,
-		s.seqstart, s.seqcache, CASE WHEN s.seqcycle THEN 'CYCLE' ELSE 'NO CYCLE' END)
-	FROM t, sequences s WHERE s.is_identity
-	UNION ALL
-	SELECT 32, s.oid::bigint * 10 + 1, t.owner, false, pg_catalog.format('SELECT pg_catalog.setval(%L, s.last_value, s.is_called) FROM %s s', s.name, s.old_name)
-	FROM t, sequences s WHERE s.is_identity
-	UNION ALL
-	SELECT 32, s.oid::bigint * 10 + 2, t.owner, true, pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I DROP IDENTITY', t.wide, s.attname)
-	FROM t, sequences s WHERE s.is_identity
-	UNION ALL
-	-- the rights on it exactly, whatever ALTER DEFAULT PRIVILEGES says
-	SELECT 32, s.oid::bigint * 10 + 3, t.owner, false, pg_catalog.format('REVOKE ALL ON SEQUENCE %s FROM %s', s.name, x.grantees)
-	FROM t, sequences s, (
-		SELECT pg_catalog.string_agg(DISTINCT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END, ', ') AS grantees
-		FROM t, pg_catalog.pg_default_acl a, pg_catalog.aclexplode(a.defaclacl) g
-		WHERE a.defaclrole = t.owner AND a.defaclobjtype = 'S' AND g.grantee <> t.owner) x
-	WHERE s.is_identity AND x.grantees IS NOT NULL
-	UNION ALL
-	SELECT 32, s.oid::bigint * 10 + 4, t.owner, false, pg_catalog.format('GRANT %s ON SEQUENCE %s TO %s%s',
-		g.privilege_type, s.name, CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END,
-		CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-	FROM t, sequences s, pg_catalog.aclexplode(s.relacl) g
-	WHERE s.is_identity AND g.grantee <> s.relowner
-	UNION ALL
-	SELECT 32, s.oid::bigint * 10 + 5, t.owner, false, pg_catalog.format('COMMENT ON SEQUENCE %s IS %L', s.name, pg_catalog.obj_description(s.oid, 'pg_class'))
-	FROM t, sequences s
-	WHERE s.is_identity AND pg_catalog.obj_description(s.oid, 'pg_class') IS NOT NULL
 	UNION ALL
 	SELECT 33, s.oid::bigint, t.owner, false, pg_catalog.format('ALTER SEQUENCE %s OWNED BY %s.%I', s.name, t.name, s.attname)
 	FROM t, sequences s WHERE NOT s.is_identity
-	-- its keys and indexes, which find those of the partition; of equal ones the
-	-- server takes the oldest for the oldest
-	UNION ALL
-	SELECT 40, i.made * 10, t.owner, false,
-		CASE WHEN i.constraint_definition IS NULL THEN i.definition
-			ELSE pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', t.name, i.constraint_name, i.constraint_definition) END
-	FROM t, indexes i
-	UNION ALL
-	SELECT 40, i.made * 10 + 1, t.owner, false, pg_catalog.format('ALTER INDEX %s SET TABLESPACE %I', i.name, s.spcname)
-	FROM t, indexes i JOIN pg_catalog.pg_tablespace s ON s.oid = i.reltablespace
-	UNION ALL
-	SELECT 40, i.made * 10 + 2, t.owner, false, pg_catalog.format('COMMENT ON INDEX %s IS %L', i.name, pg_catalog.obj_description(i.indexrelid, 'pg_class'))
-	FROM t, indexes i WHERE pg_catalog.obj_description(i.indexrelid, 'pg_class') IS NOT NULL
-	UNION ALL
-	SELECT 40, i.made * 10 + 3, t.owner, false, pg_catalog.format('COMMENT ON CONSTRAINT %I ON %s IS %L', i.constraint_name, t.name,
-		pg_catalog.obj_description(i.constraint_oid, 'pg_constraint'))
-	FROM t, indexes i WHERE pg_catalog.obj_description(i.constraint_oid, 'pg_constraint') IS NOT NULL
-	UNION ALL
-	SELECT 41, i.indexrelid::bigint * 100 + a.attnum, t.owner, false, pg_catalog.format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', i.name, a.attnum, a.attstattarget)
-	FROM t, indexes i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indexrelid
-	WHERE coalesce(a.attstattarget, -1) >= 0 AND NOT i.is_replaced
 	UNION ALL
 	SELECT 42, i.indexrelid::bigint, t.owner, false, pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I', t.name, i.relname)
 	FROM t, indexes i WHERE i.indisreplident AND t.relreplident = 'i'
@@ -505,13 +538,15 @@ BEGIN ATOMIC
 	SELECT 43, s.oid::bigint * 10 + 1, t.owner, false, pg_catalog.format('COMMENT ON STATISTICS %s IS %L', s.name, pg_catalog.obj_description(s.oid, 'pg_statistic_ext'))
 	FROM t, statistics s WHERE pg_catalog.obj_description(s.oid, 'pg_statistic_ext') IS NOT NULL
 	UNION ALL
+	SELECT 43, s.oid::bigint * 10 + 2, t.owner, false, pg_catalog.format('ALTER STATISTICS %s SET STATISTICS %s', s.name, s.stxstattarget)
+	FROM t, statistics s WHERE coalesce(s.stxstattarget, -1) >= 0
+	UNION ALL
 	SELECT 44, k.oid::bigint * 10, t.owner, false, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', t.name, k.conname, pg_catalog.pg_get_constraintdef(k.oid))
 	FROM t JOIN pg_catalog.pg_constraint k ON k.conrelid = t.oid AND k.contype = 'f'
 	UNION ALL
 	SELECT 44, k.oid::bigint * 10 + 1, t.owner, false, pg_catalog.format('COMMENT ON CONSTRAINT %I ON %s IS %L', k.conname, t.name, pg_catalog.obj_description(k.oid, 'pg_constraint'))
 	FROM t JOIN pg_catalog.pg_constraint k ON k.conrelid = t.oid AND k.contype = 'f'
 	WHERE pg_catalog.obj_description(k.oid, 'pg_constraint') IS NOT NULL
-	-- (rights, row security, policies, comment, statistics targets)
 	UNION ALL
 	SELECT 50, l.objsubid, t.owner, false, pg_catalog.format('SECURITY LABEL FOR %I ON %s IS %L', l.provider,
 		CASE l.objsubid WHEN 0 THEN 'TABLE ' || t.name
@@ -530,8 +565,6 @@ BEGIN ATOMIC
 	-- its first partition
 	UNION ALL
 	SELECT 60, 0, t.owner, true, pg_catalog.format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (MINVALUE) TO (%s)', t.name, t.wide, $4) FROM t
-	UNION ALL
-	SELECT 61, 0, t.owner, true, pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT rowkeeper_convert', t.wide) FROM t
 	UNION ALL
 	SELECT 62, p.oid::bigint * 10, p.pubowner, false, pg_catalog.format('ALTER PUBLICATION %I DROP TABLE %s', p.pubname, t.wide)
 	FROM t JOIN pg_catalog.pg_publication_rel r ON r.prrelid = t.oid JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
@@ -572,6 +605,60 @@ REVOKE ALL ON FUNCTION rowkeeper._partition_convert_statements(oid, name, name, 
 COMMENT ON FUNCTION rowkeeper._partition_convert_statements(oid, name, name, text) IS
 'How a table becomes the first partition of a new one in its name: the statements, captured before the first is run.';
 
+-- The versions of what those statements were made of: as long as they are the
+-- same, so are the statements. Not of what nobody alters under the lock that
+-- the table has by then (SHARE UPDATE EXCLUSIVE).
+CREATE FUNCTION rowkeeper._partition_convert_state(target oid) RETURNS SETOF text
+LANGUAGE sql STABLE PARALLEL UNSAFE
+BEGIN ATOMIC
+	WITH dependents AS (
+		SELECT d.classid, d.objid, d.xmin, d.ctid
+		FROM pg_catalog.pg_depend d
+		WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = $1
+		UNION ALL
+		SELECT d.classid, d.objid, d.xmin, d.ctid
+		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_type y ON y.oid = c.reltype
+			JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.refobjid IN (y.oid, y.typarray)
+		WHERE c.oid = $1
+	), rules AS (
+		SELECT r.ev_class, r.xmin, r.ctid
+		FROM dependents d JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+	), constraints AS (
+		SELECT k.conrelid, k.xmin, k.ctid FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1
+		UNION ALL
+		SELECT k.conrelid, k.xmin, k.ctid FROM pg_catalog.pg_constraint k WHERE k.confrelid = $1 AND k.conrelid <> $1
+	), policies AS (
+		SELECT y.polrelid, y.xmin, y.ctid
+		FROM dependents d JOIN pg_catalog.pg_policy y ON y.oid = d.objid WHERE d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass
+	), relations AS (
+		SELECT $1 AS oid
+		UNION SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid = $1
+		UNION SELECT d.objid FROM dependents d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+		UNION SELECT r.ev_class FROM rules r
+		UNION SELECT k.conrelid FROM constraints k
+		UNION SELECT y.polrelid FROM policies y
+	), versions AS (
+		SELECT d.xmin, d.ctid FROM dependents d
+		UNION ALL SELECT r.xmin, r.ctid FROM rules r
+		UNION ALL SELECT k.xmin, k.ctid FROM constraints k
+		UNION ALL SELECT y.xmin, y.ctid FROM policies y
+		UNION ALL SELECT c.xmin, c.ctid FROM relations r JOIN pg_catalog.pg_class c ON c.oid = r.oid
+		UNION ALL SELECT a.xmin, a.ctid FROM relations r JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0
+		UNION ALL SELECT q.xmin, q.ctid FROM relations r JOIN pg_catalog.pg_sequence q ON q.seqrelid = r.oid
+		UNION ALL SELECT p.xmin, p.ctid FROM dependents d JOIN pg_catalog.pg_proc p ON p.oid = d.objid
+			WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+		UNION ALL SELECT n.xmin, n.ctid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1
+		UNION ALL SELECT p.xmin, p.ctid FROM pg_catalog.pg_publication p
+		UNION ALL SELECT r.xmin, r.ctid FROM pg_catalog.pg_publication_rel r WHERE r.prrelid = $1
+		UNION ALL SELECT s.xmin, s.ctid FROM pg_catalog.pg_publication_namespace s
+		UNION ALL SELECT s.xmin, s.ctid FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = $1
+	)
+	SELECT pg_catalog.string_agg(pg_catalog.concat(v.xmin, v.ctid), ' ' ORDER BY v.ctid, v.xmin::text) FROM versions v;
+END;
+REVOKE ALL ON FUNCTION rowkeeper._partition_convert_state(oid) FROM PUBLIC;
+COMMENT ON FUNCTION rowkeeper._partition_convert_state(oid) IS
+'The versions of the catalog entries that the conversion of a table was prepared from.';
+
 -- What these statements lock besides the table; modes as the server numbers them.
 CREATE FUNCTION rowkeeper._partition_convert_locks(target oid) RETURNS TABLE (relation oid, mode integer)
 LANGUAGE sql STABLE PARALLEL UNSAFE
@@ -601,13 +688,33 @@ REVOKE ALL ON FUNCTION rowkeeper._partition_convert_locks(oid) FROM PUBLIC;
 COMMENT ON FUNCTION rowkeeper._partition_convert_locks(oid) IS
 'Relations that are locked while a table becomes partitioned, and how.';
 
+-- What a swap leaves to be dropped once others can go on: the CHECK, and the
+-- index of the old primary key.
+CREATE VIEW rowkeeper._partition_convert_left_over AS
+SELECT i.inhparent AS root, c.oid AS partition, c.relowner AS role, x.statement
+FROM pg_catalog.pg_inherits i
+	JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid AND c.relispartition
+	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	CROSS JOIN LATERAL (
+		SELECT pg_catalog.format('ALTER TABLE %I.%I DROP CONSTRAINT rowkeeper_convert', n.nspname, c.relname)
+		FROM pg_catalog.pg_constraint k
+		WHERE k.conrelid = c.oid AND k.conname = 'rowkeeper_convert' AND k.coninhcount = 0
+			AND k.contype = 'c' AND rowkeeper._partition_convert_is_check(pg_catalog.pg_get_constraintdef(k.oid))
+		UNION ALL
+		SELECT pg_catalog.format('DROP INDEX %I.%I', n.nspname, o.relname)
+		FROM pg_catalog.pg_index p JOIN pg_catalog.pg_class o ON o.oid = p.indexrelid
+		WHERE p.indrelid = c.oid AND o.relname ~ '^[0-9]+_rowkeeper_old$' AND NOT o.relispartition) x (statement);
+REVOKE ALL ON rowkeeper._partition_convert_left_over FROM PUBLIC;
+COMMENT ON VIEW rowkeeper._partition_convert_left_over IS
+'What the conversion of a table needed and its first partition has still, and how to drop it.';
+
 -- A conversion that nobody goes on with, and the CHECK of one in a restored
 -- dump: it refuses rows that come after its bound.
 CREATE VIEW rowkeeper._partition_convert_findings AS
 SELECT 'conversion'::text AS check_name, CASE WHEN v.relation IS NULL THEN 'error' ELSE 'warning' END AS level,
 	n.nspname AS schema, x.name AS object,
 	CASE WHEN v.relation IS NULL THEN 'constraint rowkeeper_convert is left of a conversion that nobody goes on with: it refuses rows'
-		WHEN v.swapped THEN 'its conversion was interrupted: it is partitioned, but foreign keys are not validated or partitions not made yet'
+		WHEN v.swapped THEN 'its conversion was interrupted: it is partitioned, but partitions are not made yet, foreign keys not validated, or what it needed not dropped'
 		ELSE pg_catalog.format('its conversion was interrupted: rows from %s on are refused until it is done', v.bound) END AS detail,
 	CASE WHEN v.relation IS NULL THEN pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT rowkeeper_convert', x.name)
 		ELSE pg_catalog.format('CALL rowkeeper.partition_convert(%L)', x.name) END AS remedy
@@ -617,11 +724,24 @@ FROM pg_catalog.pg_class c
 	LEFT JOIN rowkeeper._partition_conversions v ON v.relation = c.oid
 WHERE c.relkind IN ('r', 'p')
 	AND (v.relation IS NOT NULL OR EXISTS (SELECT FROM pg_catalog.pg_constraint k
-		WHERE k.conrelid = c.oid AND k.contype = 'c' AND k.conname = 'rowkeeper_convert'))
+		WHERE k.conrelid = c.oid AND k.contype = 'c' AND k.conname = 'rowkeeper_convert'
+			AND rowkeeper._partition_convert_is_check(pg_catalog.pg_get_constraintdef(k.oid))))
+	-- that goes on with the table
+	AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i JOIN rowkeeper._partition_conversions p ON p.relation = i.inhparent
+		WHERE i.inhrelid = c.oid)
 	-- the session that is at it
 	AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l
 		WHERE l.locktype = 'object' AND l.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND l.objid = c.oid AND l.objsubid = 1
 			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
+	AND (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))
+UNION ALL
+SELECT 'conversion', 'warning', n.nspname, pg_catalog.format('%I.%I', n.nspname, c.relname),
+	'an index is left of a conversion that nobody goes on with', l.statement
+FROM rowkeeper._partition_convert_left_over l
+	JOIN pg_catalog.pg_class c ON c.oid = l.partition
+	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE pg_catalog.starts_with(l.statement, 'DROP INDEX')
+	AND NOT EXISTS (SELECT FROM rowkeeper._partition_conversions p WHERE p.relation = l.root)
 	AND (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.pg_has_role(c.relowner, 'USAGE'));
 REVOKE ALL ON rowkeeper._partition_convert_findings FROM PUBLIC;
 COMMENT ON VIEW rowkeeper._partition_convert_findings IS 'Conversions that were interrupted; for doctor().';

@@ -366,6 +366,8 @@ typedef enum RkOutcome
 
 extern bool rk_in_errand(void);
 extern void rk_check_non_atomic(FunctionCallInfo fcinfo, const char *call);
+extern void rk_begin_writing(const char *command);
+extern void rk_commit(void);
 extern RkOutcome rk_toplevel_run(Oid role, const char *command, int lock_timeout, ErrorData **error);
 extern ErrorData *rk_toplevel_execute(const char *command, void (*check) (Node *statement), bool log);
 

@@ -160,17 +160,6 @@ clear_run(RkMaintainRun *run)
 }
 
 /*
- * A transaction that has just begun may write, whatever those of the session,
- * the role or the database are like by default: who calls for maintenance wants
- * it done, as the worker does.
- */
-static void
-allow_writing(void)
-{
-	XactReadOnly = false;
-}
-
-/*
  * One run of a task, committed; returns whether it wants another one. What it
  * asked to be done at top level is done after that.
  */
@@ -185,8 +174,7 @@ run_once(TaskRun *task_run)
 	error = rk_attempt(run_task, task_run);
 	if (error != NULL || run->changed > 0)
 		record_run(task_run->task, run, started, error);
-	SPI_commit();
-	allow_writing();
+	rk_commit();
 	CHECK_FOR_INTERRUPTS();
 	run->outcome = RK_OUTCOME_NONE;
 	if (error != NULL || run->toplevel == NULL)
@@ -194,7 +182,6 @@ run_once(TaskRun *task_run)
 								 * where one failed */
 	run->outcome = rk_toplevel_run(run->toplevel_role, run->toplevel, run->toplevel_lock_timeout,
 								   &run->toplevel_error);
-	allow_writing();
 	return true;
 }
 
@@ -238,13 +225,8 @@ rowkeeper_maintain(PG_FUNCTION_ARGS)
 		rk_check_owner(target);
 	owner = has_privs_of_role(GetUserId(), rk_extension_owner());
 
-	PreventCommandDuringRecovery("CALL rowkeeper.maintain()");
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
-	if (XactReadOnly)
-	{
-		SPI_commit();
-		allow_writing();
-	}
+	rk_begin_writing("CALL rowkeeper.maintain()");
 	for (int i = 0; i < task_count; i++)
 	{
 		if (tasks[i]->owner_only && (!owner || OidIsValid(target)))

@@ -51,6 +51,27 @@ rk_check_non_atomic(FunctionCallInfo fcinfo, const char *call)
 					 call)));
 }
 
+/*
+ * Commit within a procedure, which may write after that, too, whatever
+ * transactions of the session, the role or the database are like by default:
+ * who calls for it wants it done, as the worker does.
+ */
+void
+rk_commit(void)
+{
+	SPI_commit();
+	XactReadOnly = false;
+}
+
+/* The same at its beginning; raises 25006 on a standby. Within SPI. */
+void
+rk_begin_writing(const char *command)
+{
+	PreventCommandDuringRecovery(command);
+	if (XactReadOnly)
+		rk_commit();
+}
+
 /* ---- running a command in a process of ours ---- */
 
 static void
@@ -292,7 +313,7 @@ rk_toplevel_run(Oid role, const char *command, int lock_timeout, ErrorData **err
 	RkOutcome	outcome = RK_OUTCOME_DONE;
 
 	*error = NULL;
-	SPI_commit();
+	rk_commit();
 	segment = create_errand(command, lock_timeout);
 	if (segment == NULL)
 		return RK_OUTCOME_NO_WORKER;

@@ -10,7 +10,8 @@
  *	4  the swap (convert_swap.c)
  *	5  partitions ahead
  *	6  foreign keys that reference it are validated
- *	7  ANALYZE
+ *	7  what the swap needed is dropped: the CHECK, the index of the old key
+ *	8  ANALYZE
  *
  * Each looks at the catalog for what is done already. So whatever ends a call,
  * the next goes on (convert_state.c).
@@ -27,7 +28,7 @@
 #include "utils/memutils.h"
 
 #define ARG_SPLIT 11
-#define STEPS 7
+#define STEPS 8
 
 PG_FUNCTION_INFO_V1(rowkeeper_partition_convert);
 
@@ -35,6 +36,7 @@ typedef struct Call
 {
 	FunctionCallInfo fcinfo;
 	Oid			relid;
+	RkConvertSwap *swap;		/* made ready */
 	Oid			root;			/* what the swap has made of it */
 	Oid			caller;
 	RkConversion *conversion;	/* in memory that outlives transactions */
@@ -74,7 +76,7 @@ commit_step(Call *call, Step step)
 	MemoryContextSwitchTo(old);
 	if (error != NULL)
 		rk_progress_end();
-	SPI_commit();
+	rk_commit();
 	if (error != NULL)
 		ReThrowError(error);
 	CHECK_FOR_INTERRUPTS();
@@ -235,12 +237,12 @@ validate_check(Call *call)
 static void
 next_index_command(Call *call)
 {
-	bool		valid;
-	char	   *index = rk_convert_find_index(call->relid, &valid);
+	bool		usable;
+	char	   *index = rk_convert_find_index(call->conversion, &usable);
 
 	call->command = NULL;
-	if (index != NULL && !valid)
-		call->command = rk_convert_drop_index_sql(call->relid, "CONCURRENTLY ");
+	if (index != NULL && !usable)
+		call->command = rk_convert_drop_index_sql(call->conversion, "CONCURRENTLY ");
 	else if (index == NULL)
 		call->command = rk_convert_index_sql(call->conversion, true);
 }
@@ -292,34 +294,70 @@ swap_under_locks(void *arg)
 	rk_partition_note_locked();
 	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
-	rk_convert_check(call->relid, call->conversion->key, call->caller);
-	rk_convert_note_foreign_keys(call->relid);
-	call->root = rk_convert_swap(NULL, call->conversion);
+	rk_convert_check_prepared(call->conversion, call->swap);
+	rk_convert_swap(NULL, call->conversion, call->swap);
+	call->root = call->swap->root;
 	rk_convert_note_swapped(call->relid, call->root);
 	rk_partition_options_store(call->root, call->conversion->options);
 }
 
 static void
-swap(Call *call)
+check_unaltered(Call *call)
 {
-	bool		valid;
+	bool		needed = rk_convert_index_sql(call->conversion, true) != NULL;
+	bool		usable = false;
+	bool		found = rk_convert_find_index(call->conversion, &usable) != NULL;
 
-	show_progress(call, 4);
-	check_in_time(call);
-	if (!rk_convert_has_check(call->relid, true) ||
-		(rk_convert_index_sql(call->conversion, true) != NULL &&
-		 (rk_convert_find_index(call->relid, &valid) == NULL || !valid)))
+	if (!rk_convert_has_check(call->relid, true) || needed != found || needed != usable)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%s was altered while it was converted", rk_relation_name(call->relid)),
 				 errhint("CALL rowkeeper.partition_convert(%s) again.",
 						 quote_literal_cstr(rk_relation_name(call->relid)))));
+}
+
+/* All that can be done while others use the table, and none alters it. */
+static void
+prepare_swap(void *arg)
+{
+	Call	   *call = arg;
+
+	check_unaltered(call);
+	rk_convert_note_foreign_keys(call->relid);
+	call->swap = rk_convert_prepare(NULL, call->conversion, call->caller);
+}
+
+/* Both parts, or nothing of either. */
+static void
+attempt_swap(void *arg)
+{
+	Call	   *call = arg;
+	ErrorData  *failure;
+	RkLockRequest own[] = {
+		{call->relid, ShareUpdateExclusiveLock},
+		{InvalidOid, NoLock}
+	};
+
+	if (!rk_partition_try(own, prepare_swap, call, call->insist, &failure) ||
+		!rk_partition_try_for(RK_LONGEST_SWAP_MS, rk_convert_locks(call->conversion), swap_under_locks, call,
+							  call->insist, &failure))
+		ReThrowError(failure);
+}
+
+static void
+swap(Call *call)
+{
+	ErrorData  *error;
+
+	show_progress(call, 4);
+	check_in_time(call);
 	call->attempts++;
-	/* what is read under the locks is in the caches then */
-	rk_convert_check(call->relid, call->conversion->key, call->caller);
-	rk_convert_warm_up(call->conversion);
-	(void) rk_partition_try_for(RK_LONGEST_SWAP_MS, rk_convert_locks(call->conversion), swap_under_locks, call,
-								call->insist, &call->failure);
+	error = rk_attempt(attempt_swap, call);
+	if (error == NULL)
+		return;
+	if (!rk_partition_is_for_lock(error))
+		ReThrowError(error);
+	call->failure = error;
 }
 
 /* The partitioned table has the table's name. */
@@ -341,7 +379,7 @@ go_on_with_root(Call *call)
 	show_progress(call, 5);
 }
 
-/* ---- steps 5 to 7 ---- */
+/* ---- steps 5 to 8 ---- */
 
 /* One partition; those that others keep us from are made by maintain(). */
 static void
@@ -379,6 +417,29 @@ validate_foreign_key(Call *call)
 		return;
 	errand = linitial(errands);
 	rk_convert_run(errand->role, false, errand->sql);
+}
+
+static void
+drop_left_over(void *arg)
+{
+	Call	   *call = arg;
+
+	rk_convert_drop_left_over(call->relid);
+}
+
+/* Of the partition that was the table; readers of the new one use it, too. */
+static void
+tidy(Call *call)
+{
+	List	   *partitions = rk_convert_left_over_in(call->relid);
+	RkLockRequest locks[] = {
+		{partitions == NIL ? InvalidOid : linitial_oid(partitions), AccessExclusiveLock},
+		{InvalidOid, NoLock}
+	};
+
+	show_progress(call, 7);
+	if (partitions != NIL)
+		(void) rk_partition_try(locks, drop_left_over, call, call->insist, &call->failure);
 }
 
 static void
@@ -421,6 +482,7 @@ finish_conversion(Call *call)
 	do
 		commit_step(call, validate_foreign_key);
 	while (call->more);
+	insist_on_step(call, tidy);
 	commit_step(call, end_conversion);
 }
 
@@ -448,14 +510,16 @@ convert(Call *call)
  * Makes a plain table a partitioned one while it is in use; options as of
  * partition(). split: divides what becomes its first partition, or is that
  * (split.c). Begun before: goes on, as it was told then. Partitioned
- * already: a NOTICE. Locks: ACCESS EXCLUSIVE twice, for some milliseconds,
- * within rowkeeper.lock_budget and for as long as rowkeeper.lock_patience, on
- * the table and at the swap also on its views, sequences and the tables of its
- * foreign keys; SHARE UPDATE EXCLUSIVE while rows are checked and the index is
- * built. The caller must own the table, its views and what references it.
- * Errors: 25001 in a transaction block, 0A000 what could not follow, 55P03
- * locks were not to be had, 55006 another session does it, 55000 it took too
- * long or was begun otherwise, 53000 no worker, and those of partition().
+ * already: a NOTICE. Locks: ACCESS EXCLUSIVE three times, for some
+ * milliseconds, within rowkeeper.lock_budget and for as long as
+ * rowkeeper.lock_patience, on the table (in the end: its first partition) and
+ * at the swap also on its views, sequences and the tables of its foreign keys;
+ * SHARE UPDATE EXCLUSIVE while rows are checked, the index is built and the
+ * swap is prepared. The caller must own the table, its views and what references it.
+ * Errors: 25001 in a transaction block, 25006 on a standby, 0A000 what could
+ * not follow, 55P03 locks were not to be had, 55006 another session does it,
+ * 55000 it took too long or was begun otherwise, 53000 no worker, and those of
+ * partition().
  */
 Datum
 rowkeeper_partition_convert(PG_FUNCTION_ARGS)
@@ -468,6 +532,7 @@ rowkeeper_partition_convert(PG_FUNCTION_ARGS)
 	rk_check_non_atomic(fcinfo, "partition_convert()");
 	rk_check_owner(call.relid);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	rk_begin_writing("CALL rowkeeper.partition_convert()");
 	call.context = AllocSetContextCreate(CurrentMemoryContext, "rowkeeper conversion", ALLOCSET_DEFAULT_SIZES);
 	rk_convert_lock(locked);
 	split = (!PG_ARGISNULL(ARG_SPLIT) && PG_GETARG_BOOL(ARG_SPLIT)) || rk_partition_is_splitting(call.relid);

@@ -68,7 +68,7 @@ run_and_show(FunctionCallInfo fcinfo, Oid role, const char *sql)
 static void
 make_index_now(FunctionCallInfo fcinfo, const RkConversion *conversion)
 {
-	char	   *drop = rk_convert_drop_index_sql(conversion->relid, "");
+	char	   *drop = rk_convert_drop_index_sql(conversion, "");
 	char	   *create = rk_convert_index_sql(conversion, false);
 
 	if (drop != NULL)
@@ -88,7 +88,7 @@ rk_partition_convert_now(FunctionCallInfo fcinfo, Oid relid)
 	Oid			caller = GetUserId();
 	RkPartitionSet *set;
 	RkConversion *conversion;
-	Oid			root;
+	RkConvertSwap *swap;
 	List	   *foreign_keys;
 	ListCell   *lc;
 
@@ -110,10 +110,12 @@ rk_partition_convert_now(FunctionCallInfo fcinfo, Oid relid)
 									  " FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
 									  " WHERE k.confrelid = $1 AND k.contype = 'f' AND k.convalidated AND k.conparentid = 0"
 									  " ORDER BY k.oid");
-	root = rk_convert_swap(fcinfo, conversion);
+	swap = rk_convert_prepare(fcinfo, conversion, caller);
+	rk_convert_swap(fcinfo, conversion, swap);
+	rk_convert_drop_left_over(swap->root);
 	foreach(lc, foreign_keys)
 		run_and_show(fcinfo, ((RkConvertErrand *) lfirst(lc))->role, ((RkConvertErrand *) lfirst(lc))->sql);
-	set = rk_partition_set_load(root, conversion->options);
+	set = rk_partition_set_load(swap->root, conversion->options);
 	rk_partition_register(fcinfo, set);
 	rk_partition_create_missing(fcinfo, set);
 }

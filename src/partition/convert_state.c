@@ -140,22 +140,68 @@ rk_convert_has_check(Oid relid, bool valid)
 {
 	return rk_exists_about(rk_extension_owner(), relid,
 						   psprintf("SELECT 1 FROM pg_constraint WHERE conrelid = $1 AND contype = 'c'"
-									" AND conname = 'rowkeeper_convert'%s", valid ? " AND convalidated" : ""));
+									" AND conname = 'rowkeeper_convert'"
+									" AND rowkeeper._partition_convert_is_check(pg_get_constraintdef(oid))%s",
+									valid ? " AND convalidated" : ""));
 }
 
-/* The index that becomes the primary key, as SQL names it; NULL: there is none. */
+/*
+ * The index that is to become the primary key, as SQL names it; NULL: there is
+ * none. usable: it is complete, and of the primary key that there is now.
+ */
 char *
-rk_convert_find_index(Oid relid, bool *valid)
+rk_convert_find_index(const RkConversion *conversion, bool *usable)
 {
-	char	   *found = rk_fetch_text_about(rk_extension_owner(), relid,
-											"SELECT i.indisvalid::int || format('%I.%I', n.nspname, c.relname)"
-											" FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-											" WHERE i.indrelid = $1 AND c.relname = rowkeeper._partition_convert_index($1)");
+	Oid			types[2] = {OIDOID, TEXTOID};
+	Datum		values[2];
+	bool		isnull;
+	Datum		found;
 
-	if (found == NULL)
+	values[0] = ObjectIdGetDatum(conversion->relid);
+	values[1] = CStringGetTextDatum(conversion->key);
+	found = rk_fetch(rk_extension_owner(),
+					 "SELECT (i.indisvalid AND i.indisunique AND i.indpred IS NULL AND EXISTS (SELECT FROM pg_constraint k"
+					 "   JOIN pg_attribute p ON p.attrelid = k.conrelid AND p.attname = $2 AND NOT p.attnum = ANY (k.conkey)"
+					 "   WHERE k.conrelid = $1 AND k.contype = 'p'"
+					 "   AND (i.indkey::int2[])[0:i.indnkeyatts - 1] = k.conkey || p.attnum))::int || format('%I.%I', n.nspname, c.relname)"
+					 " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+					 " WHERE i.indrelid = $1 AND c.relname = rowkeeper._partition_convert_index($1)",
+					 2, types, values, NULL, &isnull);
+	if (isnull)
 		return NULL;
-	*valid = found[0] == '1';
-	return found + 1;
+	*usable = TextDatumGetCString(found)[0] == '1';
+	return TextDatumGetCString(found) + 1;
+}
+
+/* What the swap needed, and its first partition does not need: how it is dropped. */
+static List *
+left_over(Oid root)
+{
+	return rk_convert_errands(root, "SELECT role, statement FROM rowkeeper._partition_convert_left_over WHERE root = $1"
+							  " ORDER BY statement COLLATE \"C\"");
+}
+
+/* The partitions that have it: one, or none. */
+List *
+rk_convert_left_over_in(Oid root)
+{
+	RkIdentity	saved;
+	List	   *relids;
+
+	rk_identity_assume(&saved, rk_extension_owner(), false);
+	relids = rk_fetch_oids(psprintf("SELECT DISTINCT partition FROM rowkeeper._partition_convert_left_over"
+									" WHERE root = %u ORDER BY 1", root));
+	rk_identity_restore(&saved);
+	return relids;
+}
+
+void
+rk_convert_drop_left_over(Oid root)
+{
+	ListCell   *lc;
+
+	foreach(lc, left_over(root))
+		rk_convert_run(((RkConvertErrand *) lfirst(lc))->role, true, ((RkConvertErrand *) lfirst(lc))->sql);
 }
 
 /* ---- names, locks, what is taken back ---- */
@@ -184,10 +230,10 @@ rk_convert_drop_check(const RkConversion *conversion)
 }
 
 char *
-rk_convert_drop_index_sql(Oid relid, const char *how)
+rk_convert_drop_index_sql(const RkConversion *conversion, const char *how)
 {
-	bool		valid;
-	char	   *index = rk_convert_find_index(relid, &valid);
+	bool		usable;
+	char	   *index = rk_convert_find_index(conversion, &usable);
 
 	return index == NULL ? NULL : psprintf("DROP INDEX %s%s", how, index);
 }
@@ -217,16 +263,18 @@ rk_convert_unlock(Oid relid)
 
 /* ---- giving it up ---- */
 
-/* Before the swap nothing was done but to add a CHECK and an index. */
+/* Before the swap nothing was done but to add a CHECK and an index; after it, these are dropped. */
 static void
 undo(const RkConversion *conversion)
 {
 	char	   *drop;
 
-	if (!conversion->swapped)
+	if (conversion->swapped)
+		rk_convert_drop_left_over(conversion->relid);
+	else
 	{
 		rk_convert_drop_check(conversion);
-		drop = rk_convert_drop_index_sql(conversion->relid, "");
+		drop = rk_convert_drop_index_sql(conversion, "");
 		if (drop != NULL)
 			rk_convert_run(conversion->owner, true, drop);
 	}

@@ -5,9 +5,14 @@
  * first partition, in one transaction and without reading a row. All of it is
  * a list of statements that a query makes of the catalog
  * (rowkeeper._partition_convert_statements()), before the first of them is
- * run: so texts of views, triggers and indexes have the table's name, and mean
- * the new table once that has it. Each statement runs as the owner of what it
- * alters, triggers of the extension as the extension's.
+ * run: so texts of views and triggers have the table's name, and mean the new
+ * table once that has it. Each statement runs as the owner of what it alters,
+ * triggers of the extension as the extension's.
+ *
+ * What need not wait for the locks is done before they are asked for: the new
+ * table, its indexes and rights, while nobody can alter the table but all use
+ * it. What others may alter all the same (views that read it, grants) has
+ * versions in the catalog, which are compared under the locks.
  *
  * Nobody sees anything of it before the commit, and an error leaves nothing.
  */
@@ -22,7 +27,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#define DRESSED_AT_STEP 50
+#define LOCKED_AT_STEP 10
 #define COMPARED_AT_STEP 60		/* ATTACH */
 
 typedef struct Statement
@@ -158,12 +163,29 @@ read_statements(const RkConversion *conversion)
 	return statements;
 }
 
-/* What is read under locks others wait for is read before, too: caches are warm then. */
-void
-rk_convert_warm_up(const RkConversion *conversion)
+/* The versions of what the statements are made of. */
+static char *
+read_state(const RkConversion *conversion)
 {
-	(void) read_statements(conversion);
-	rk_partition_dress_prepare(conversion->relid);
+	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(conversion->relid)};
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext old;
+	RkIdentity	saved;
+	char	   *state;
+
+	rk_identity_assume(&saved, rk_extension_owner(), false);
+	SPI_connect();
+	(void) rk_plan_once(&plan, "SELECT s FROM rowkeeper._partition_convert_state($1) s", 1, types);
+	if (SPI_execute_plan(plan, values, NULL, false, 1) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not read the state of a conversion");
+	old = MemoryContextSwitchTo(caller);
+	state = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	MemoryContextSwitchTo(old);
+	SPI_finish();
+	rk_identity_restore(&saved);
+	return state;
 }
 
 /* ---- the locks ---- */
@@ -266,40 +288,70 @@ check_indexes(Oid root, Oid partition)
 	table_close(parent, NoLock);
 }
 
-/*
- * The table becomes the first partition of a new one, whose OID is returned.
- * The caller has locked it and all that _partition_convert_locks() says, has
- * checked that it can be, and there is a valid CHECK of the bound.
- */
-Oid
-rk_convert_swap(FunctionCallInfo fcinfo, const RkConversion *conversion)
+static void
+run_statement(FunctionCallInfo fcinfo, const Statement *statement)
 {
-	char	   *name = get_rel_name(conversion->relid);
-	Oid			schema = get_rel_namespace(conversion->relid);
-	Oid			root = InvalidOid;
-	bool		compared = false;
+	rk_convert_run(statement->role, statement->quiet, statement->sql);
+	if (fcinfo != NULL)
+		rk_step(fcinfo, statement->sql);
+}
+
+/*
+ * Make the new table, and read what is to be done under the locks, for a role
+ * that asks for it. The caller keeps others from altering the table (SHARE
+ * UPDATE EXCLUSIVE) until the swap, and there is a valid CHECK of the bound.
+ */
+RkConvertSwap *
+rk_convert_prepare(FunctionCallInfo fcinfo, const RkConversion *conversion, Oid role)
+{
+	RkConvertSwap *swap = palloc0(sizeof(RkConvertSwap));
 	ListCell   *lc;
 
+	swap->state = read_state(conversion);
+	rk_convert_check(conversion->relid, conversion->key, role);
 	foreach(lc, read_statements(conversion))
 	{
 		Statement  *statement = lfirst(lc);
 
-		if (statement->step >= DRESSED_AT_STEP && !OidIsValid(root))
-		{
-			root = get_relname_relid(name, schema);
-			rk_partition_dress(conversion->relid, root, conversion->owner, true);
-		}
+		if (statement->step < LOCKED_AT_STEP)
+			run_statement(fcinfo, statement);
+		else
+			swap->statements = lappend(swap->statements, statement);
+	}
+	swap->root = get_relname_relid(psprintf("rowkeeper_%u", conversion->relid), get_rel_namespace(conversion->relid));
+	if (!OidIsValid(swap->root))
+		elog(ERROR, "there are no statements to convert a table");
+	rk_partition_dress(conversion->relid, swap->root, conversion->owner, true);
+	return swap;
+}
+
+/* Raise where the statements are no longer those of the catalog: they are read again then. */
+void
+rk_convert_check_prepared(const RkConversion *conversion, const RkConvertSwap *swap)
+{
+	if (strcmp(read_state(conversion), swap->state) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("%s or what refers to it was altered meanwhile", rk_relation_name(conversion->relid))));
+}
+
+/* The table becomes the first partition of the new one. Locks: the caller's, rk_convert_locks(). */
+void
+rk_convert_swap(FunctionCallInfo fcinfo, const RkConversion *conversion, const RkConvertSwap *swap)
+{
+	bool		compared = false;
+	ListCell   *lc;
+
+	foreach(lc, swap->statements)
+	{
+		Statement  *statement = lfirst(lc);
+
 		if (statement->step >= COMPARED_AT_STEP && !compared)
 		{
-			check_indexes(root, conversion->relid);
+			check_indexes(swap->root, conversion->relid);
 			compared = true;
 		}
-		rk_convert_run(statement->role, statement->quiet, statement->sql);
-		if (fcinfo != NULL)
-			rk_step(fcinfo, statement->sql);
+		run_statement(fcinfo, statement);
 	}
-	if (!OidIsValid(root))
-		elog(ERROR, "there are no statements to convert a table");
-	rk_tell_replaced(conversion->relid, root);
-	return root;
+	rk_tell_replaced(conversion->relid, swap->root);
 }

@@ -108,10 +108,34 @@ typedef struct Attempt
 	int			limit;			/* of the body, milliseconds */
 } Attempt;
 
+static TimeoutId limit_timeout = MAX_TIMEOUTS;	/* not registered yet */
+static volatile sig_atomic_t limit_reached;
+
+/* As a cancelled query. */
+static void
+cancel_body(void)
+{
+	limit_reached = true;
+	QueryCancelPending = true;
+	InterruptPending = true;
+}
+
+/* A limit of our own: statement_timeout is the session's, or none. */
+static void
+begin_body(int limit)
+{
+	if (limit_timeout == MAX_TIMEOUTS)
+		limit_timeout = RegisterTimeout(USER_TIMEOUT, cancel_body);
+	limit_reached = false;
+	enable_timeout_after(limit_timeout, limit);
+}
+
 static void
 end_body(TimestampTz start)
 {
-	disable_timeout(STATEMENT_TIMEOUT, false);
+	disable_timeout(limit_timeout, false);
+	if (limit_reached)			/* too late to matter */
+		QueryCancelPending = false;
 	rk_partition_budget_spend((int) TimestampDifferenceMilliseconds(start, GetCurrentTimestamp()));
 }
 
@@ -123,22 +147,18 @@ static void
 run_body(const Attempt *attempt)
 {
 	MemoryContext context = CurrentMemoryContext;
-	bool		ours = !get_timeout_active(STATEMENT_TIMEOUT);
-	int			limit = ours ? rk_partition_budget_limit(attempt->limit) : attempt->limit;
+	int			limit = rk_partition_budget_limit(attempt->limit);
 	TimestampTz start = GetCurrentTimestamp();
-	TimestampTz end = TimestampTzPlusMilliseconds(start, limit);
 
-	if (ours)
-		enable_timeout_after(STATEMENT_TIMEOUT, limit);
+	begin_body(limit);
 	PG_TRY();
 	{
 		attempt->body(attempt->arg);
 	}
 	PG_CATCH();
 	{
-		if (ours)
-			end_body(start);
-		if (!ours || geterrcode() != ERRCODE_QUERY_CANCELED || GetCurrentTimestamp() < end)
+		end_body(start);
+		if (!limit_reached || geterrcode() != ERRCODE_QUERY_CANCELED)
 			PG_RE_THROW();
 		MemoryContextSwitchTo(context);
 		FlushErrorState();
@@ -147,8 +167,7 @@ run_body(const Attempt *attempt)
 				 errmsg("maintenance of a table took longer than %d ms and was given up", limit)));
 	}
 	PG_END_TRY();
-	if (ours)
-		end_body(start);
+	end_body(start);
 }
 
 static void
@@ -173,6 +192,14 @@ run_attempt(void *arg)
 	AtEOXact_GUC(true, level);
 }
 
+/* Whether it is worth another attempt. */
+bool
+rk_partition_is_for_lock(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+}
+
 /*
  * Take the locks (the last one's relid is InvalidOid) and do something, or
  * nothing at all: false where a lock could not be had in time. Everything
@@ -188,8 +215,7 @@ rk_partition_try_for(int limit, const RkLockRequest *locks, void (*body) (void *
 
 	if (error == NULL)
 		return true;
-	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+	if (!rk_partition_is_for_lock(error))
 		ReThrowError(error);
 	*failure = error;
 	return false;

@@ -224,6 +224,7 @@ extern List *rk_partition_partners(Oid root);
 extern bool rk_partition_may_attach(const RkPartitionSet *set);
 extern bool rk_partition_try_for(int limit, const RkLockRequest *locks, void (*body) (void *arg), void *arg,
 								 bool insist, ErrorData **failure);
+extern bool rk_partition_is_for_lock(const ErrorData *error);
 extern int	rk_partition_pause(int attempts);
 extern void rk_partition_wait(int attempts, int at_least);
 extern void rk_partition_note_locked(void);
@@ -317,9 +318,11 @@ extern void rk_convert_note_foreign_keys(Oid relid);
 extern void rk_convert_note_swapped(Oid before, Oid root);
 extern List *rk_convert_errands(Oid relid, const char *query);
 extern bool rk_convert_has_check(Oid relid, bool valid);
-extern char *rk_convert_find_index(Oid relid, bool *valid);
+extern char *rk_convert_find_index(const RkConversion *conversion, bool *usable);
 extern void rk_convert_drop_check(const RkConversion *conversion);
-extern char *rk_convert_drop_index_sql(Oid relid, const char *how);
+extern char *rk_convert_drop_index_sql(const RkConversion *conversion, const char *how);
+extern List *rk_convert_left_over_in(Oid root);
+extern void rk_convert_drop_left_over(Oid root);
 extern void rk_convert_check_name(const RkConversion *conversion);
 extern void rk_convert_lock(Oid relid);
 extern void rk_convert_unlock(Oid relid);
@@ -339,13 +342,23 @@ extern RkConversion *rk_convert_plan(const RkPartitionSet *set, bool now);
 extern bool rk_convert_is_late(const RkConversion *conversion);
 
 /* convert_swap.c: the table as a partition of a new one in its name */
+
+/* What is ready before others have to wait. */
+typedef struct RkConvertSwap
+{
+	Oid			root;			/* the new table, which has no name yet */
+	List	   *statements;		/* that are left to run */
+	char	   *state;			/* of the catalog, see convert_swap.c */
+} RkConvertSwap;
+
 extern char *rk_convert_wide_name(const RkConversion *conversion);
 extern char *rk_convert_check_sql(const RkConversion *conversion, bool valid);
 extern char *rk_convert_index_sql(const RkConversion *conversion, bool concurrently);
 extern void rk_convert_run(Oid role, bool quiet, const char *sql);
 extern RkLockRequest *rk_convert_locks(const RkConversion *conversion);
-extern void rk_convert_warm_up(const RkConversion *conversion);
-extern Oid	rk_convert_swap(FunctionCallInfo fcinfo, const RkConversion *conversion);
+extern RkConvertSwap *rk_convert_prepare(FunctionCallInfo fcinfo, const RkConversion *conversion, Oid role);
+extern void rk_convert_check_prepared(const RkConversion *conversion, const RkConvertSwap *swap);
+extern void rk_convert_swap(FunctionCallInfo fcinfo, const RkConversion *conversion, const RkConvertSwap *swap);
 
 /* split.c: a wide partition is divided while it is in use */
 typedef struct RkSplit

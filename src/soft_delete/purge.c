@@ -314,6 +314,7 @@ rowkeeper_soft_delete_purge(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("batch_size must be at least 1")));
 
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	rk_begin_writing("CALL rowkeeper.soft_delete_purge()");
 	purge = palloc(sizeof(Purge));
 	if (!PG_ARGISNULL(1))
 	{
@@ -325,7 +326,7 @@ rowkeeper_soft_delete_purge(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("older_than must not be negative")));
 	}
 	rk_progress_begin("soft_delete_purge", root, 1, begin_purge(purge, root, older_than, batch_size));
-	SPI_commit();
+	rk_commit();
 	next.purge = purge;
 	do
 	{
@@ -335,7 +336,7 @@ rowkeeper_soft_delete_purge(PG_FUNCTION_ARGS)
 			rk_progress_end();
 		else
 			rk_progress_update(1, purge->done);
-		SPI_commit();
+		rk_commit();
 		if (error != NULL)
 			ReThrowError(error);
 		CHECK_FOR_INTERRUPTS();

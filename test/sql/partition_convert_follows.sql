@@ -150,7 +150,7 @@ CREATE VIEW of_small AS SELECT * FROM small;
 INSERT INTO parents VALUES (1);
 INSERT INTO small (at, p) VALUES (1, 1), (2, 1);
 INSERT INTO smaller VALUES (1, 1);
-SELECT regexp_replace(step, '"\d+_', '"<oid>_', 'g') AS step FROM rowkeeper.partition('small', 'at', '10', ahead => '5') step
+SELECT regexp_replace(step, '("|rowkeeper_)\d+', '\1<oid>', 'g') AS step FROM rowkeeper.partition('small', 'at', '10', ahead => '5') step
 WHERE step !~ '^CREATE OR REPLACE VIEW';
 SELECT rowkeeper.partition('small', 'at', '10', ahead => '5');
 INSERT INTO small (at, p) VALUES (22, 1) RETURNING id, tableoid::regclass;
@@ -199,6 +199,60 @@ SELECT c.relname, c.relreplident, i.indexrelid::regclass FROM pg_class c LEFT JO
 WHERE c.relname ~ '^(identified|fully)' AND c.relkind IN ('r', 'p') ORDER BY 1;
 INSERT INTO identified (at) VALUES (1) RETURNING id;
 SELECT * FROM rowkeeper.doctor('convert_follows');
+
+-- an identity column keeps its sequence, which others may use; a primary key
+-- and other constraints keep how their indexes are stored
+SET allow_in_place_tablespaces = true;
+CREATE TABLESPACE convert_space LOCATION '';
+CREATE TABLE stored (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY WITH (fillfactor = 55), at int NOT NULL,
+	CONSTRAINT stored_unique UNIQUE (at, id) WITH (fillfactor = 66) USING INDEX TABLESPACE convert_space DEFERRABLE INITIALLY DEFERRED);
+INSERT INTO stored (at) VALUES (1), (2);
+CREATE TABLE beside (id int DEFAULT nextval('stored_id_seq'));
+SELECT 'stored_id_seq'::regclass::oid AS sequence \gset
+CALL rowkeeper.partition_convert('stored', 'at', '10', ahead => '5');
+INSERT INTO beside DEFAULT VALUES RETURNING id;
+INSERT INTO stored (at) VALUES (3) RETURNING id;
+SELECT 'stored_id_seq'::regclass = :sequence AS same, pg_get_serial_sequence('stored', 'id');
+SELECT c.relname, c.relkind, c.reloptions, s.spcname, x.indisprimary, x.indimmediate FROM pg_class c JOIN pg_index x ON x.indexrelid = c.oid
+	LEFT JOIN pg_tablespace s ON s.oid = c.reltablespace
+WHERE c.relname ~ '^stored' ORDER BY 1;
+DROP TABLE stored, beside;
+DROP TABLESPACE convert_space;
+RESET allow_in_place_tablespaces;
+
+-- who has granted a right can take it back
+CREATE TABLE granted (k int PRIMARY KEY, v int, w int);
+GRANT SELECT, INSERT ON granted TO convert_owner WITH GRANT OPTION;
+GRANT UPDATE (v) ON granted TO convert_owner WITH GRANT OPTION;
+SET ROLE convert_owner;
+GRANT SELECT ON granted TO convert_reader;
+GRANT UPDATE (v) ON granted TO convert_reader;
+RESET ROLE;
+SELECT rowkeeper.partition('granted', 'k', '10') \g /dev/null
+SELECT a.grantor::regrole = 'convert_owner'::regrole AS by_owner, a.grantee::regrole, a.privilege_type
+FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = 'granted'::regclass AND a.grantee IN ('convert_owner'::regrole, 'convert_reader'::regrole) ORDER BY 2, 3;
+REVOKE SELECT ON granted FROM convert_owner CASCADE;
+REVOKE UPDATE (v) ON granted FROM convert_owner CASCADE;
+SELECT has_table_privilege('convert_reader', 'granted', 'SELECT') AS reads, has_column_privilege('convert_reader', 'granted', 'v', 'UPDATE') AS updates;
+SELECT refobjid::regrole, objsubid FROM pg_shdepend WHERE objid = 'granted'::regclass AND deptype = 'a' ORDER BY 1, 2;
+
+-- names that begin with the table's are not the table's
+CREATE TABLE ord (k int PRIMARY KEY);
+CREATE TABLE orders_of (k int);
+CREATE VIEW only_others AS SELECT o.k FROM ONLY orders_of o, ord;
+ALTER TABLE ord ENABLE ROW LEVEL SECURITY;
+CREATE POLICY of_others ON ord USING (k IN (SELECT o.k FROM orders_of o));
+ALTER TABLE orders_of RENAME TO ord_of;
+SELECT rowkeeper.partition('ord', 'k', '10') \g /dev/null
+SELECT relkind FROM pg_class WHERE oid = 'ord'::regclass;
+
+-- where transactions are read-only by default
+CREATE TABLE written (id int PRIMARY KEY, k int NOT NULL);
+SET default_transaction_read_only = on;
+CALL rowkeeper.partition_convert('convert_follows.written', 'k', '10', ahead => '5');
+SHOW transaction_read_only;
+RESET default_transaction_read_only;
+SELECT relkind FROM pg_class WHERE oid = 'written'::regclass;
 
 SET client_min_messages = warning;
 DROP SCHEMA convert_follows CASCADE;

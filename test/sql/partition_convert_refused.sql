@@ -151,9 +151,22 @@ DROP TABLE unlogged;
 CREATE TABLE stamped (id int PRIMARY KEY);
 SELECT rowkeeper.stamp('stamped', created_at => 'k') \g /dev/null
 CALL ways('stamped', '''k'', ''1 month''');
-CREATE TABLE identified (id int GENERATED ALWAYS AS IDENTITY, k int);
-CREATE TABLE also (id int DEFAULT nextval('identified_id_seq'));
-CALL ways('identified');
+-- what is made anew would be enabled
+CREATE TABLE its_target (id int PRIMARY KEY);
+CREATE TABLE disabled_out (k int PRIMARY KEY, ref int CONSTRAINT to_target REFERENCES its_target);
+ALTER TABLE disabled_out DISABLE TRIGGER ALL;
+CALL ways('disabled_out');
+CREATE TABLE disabled_in (k int PRIMARY KEY);
+CREATE TABLE refers (k int CONSTRAINT to_disabled REFERENCES disabled_in);
+ALTER TABLE refers DISABLE TRIGGER ALL;
+CALL ways('disabled_in');
+-- a CHECK of the user's, in the name of ours
+CREATE TABLE own_check (k int PRIMARY KEY, CONSTRAINT rowkeeper_convert CHECK (k > 0));
+CALL ways('own_check');
+CALL rowkeeper.partition_convert('own_check', 'k', '10');
+SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'own_check'::regclass AND contype = 'c';
+SELECT * FROM rowkeeper.doctor('convert_refused');
+DROP TABLE own_check, disabled_out, its_target;
 
 CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY RANGE (id);
 CREATE TABLE to_parted (k int, p int CONSTRAINT to_parted REFERENCES parted);

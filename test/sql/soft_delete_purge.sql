@@ -29,8 +29,10 @@ SELECT id FROM rowkeeper_trash.shop__orders ORDER BY 1;
 SELECT batch, table_name, rows FROM rowkeeper.soft_delete_batches ORDER BY 1, 2;
 SELECT count(*) FROM rowkeeper.progress;
 
--- all of it
+-- all of it, where transactions are read-only by default, too
+SET default_transaction_read_only = on;
 CALL rowkeeper.soft_delete_purge('orders', older_than => '0');
+RESET default_transaction_read_only;
 SELECT count(*) FROM rowkeeper_trash.shop__orders;
 CALL rowkeeper.soft_delete_purge('lines', '0', 1);
 SELECT count(*) FROM rowkeeper_trash.shop__lines;

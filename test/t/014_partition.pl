@@ -288,6 +288,7 @@ SELECT test.make('patient');
 DELETE FROM rowkeeper._maintain_log;
 UPDATE rowkeeper._partition_tables SET options = jsonb_set(options, '{ahead}', '"100"') WHERE table_schema = 'slow';
 INSERT INTO patient VALUES (45);
+SET statement_timeout = '5min'; -- which is of the session
 SET rowkeeper.owner_budget = '1s';
 CALL rowkeeper.maintain();
 SQL

@@ -167,9 +167,10 @@ sub ends_well
 
 my $steps = {
 	2 => 'the CHECK is there', 3 => 'it is validated', 4 => 'the index is built',
-	40 => 'the swap goes on', 5 => 'the swap is done', 6 => 'partitions are made'
+	40 => 'the swap goes on', 5 => 'the swap is done', 6 => 'partitions are made',
+	7 => 'foreign keys are validated'
 };
-foreach my $step (2, 3, 4, 40, 5, 6)
+foreach my $step (2, 3, 4, 40, 5, 6, 7)
 {
 	sql($node, "SELECT test.make('stopped', 1000)");
 	{
@@ -273,13 +274,30 @@ sql($node, "SELECT test.make('given_up', 1000)");
 	like($stderr, qr/another session converts public\.given_up/, 'a second session is refused');
 	($code, $stdout, $stderr) = $node->psql('postgres', "SELECT rowkeeper.partition_off('given_up')");
 	like($stderr, qr/another session converts public\.given_up/, 'and may not give it up');
-	is_sql($node, "SELECT task, table_name, step, steps FROM rowkeeper.progress", 'partition_convert|given_up|3|7', 'its progress is shown');
+	is_sql($node, "SELECT task, table_name, step, steps FROM rowkeeper.progress", 'partition_convert|given_up|3|8', 'its progress is shown');
 	sql($node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
 	eval { $call->quit };
 	($code, $stdout, $stderr) = $node->psql('postgres', "CALL rowkeeper.partition_convert('given_up', 'created_at', '1 day')");
 	like($stderr, qr/was begun with other options/, 'it goes on as it was begun, or not at all');
 	sql($node, "SELECT rowkeeper.partition_off('given_up'); DELETE FROM test.stops");
 	is_sql($node, "SELECT test.leftovers(), test.is_partitioned('given_up')", '|f', 'given up: nothing is left of it');
+}
+
+# given up after the swap: it stays partitioned
+{
+	my $call;
+
+	sql($node, "SELECT test.make('half_way', 1000)");
+	$call = convert_until('half_way', 5);
+	sql($node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'; DELETE FROM test.stops");
+	eval { $call->quit };
+	isnt(sql($node, 'SELECT test.leftovers()'), '', 'interrupted after the swap');
+	is_sql($node, "SELECT check_name, level, object, remedy FROM rowkeeper.doctor() WHERE check_name = 'conversion'",
+		"conversion|warning|public.half_way|CALL rowkeeper.partition_convert('public.half_way')", 'which the doctor names, once');
+	sql($node, "SELECT rowkeeper.partition_off('half_way')");
+	is_sql($node, "SELECT test.leftovers(), test.is_partitioned('half_way'), count(*) FROM half_way", '|t|1000',
+		'given up then: it is partitioned, and nothing else is left');
+	sql($node, 'DROP TABLE half_way');
 }
 
 # ---- nobody goes on, and rows come near the bound ----
@@ -336,6 +354,51 @@ sql($node, "SELECT test.make('altered', 1000)");
 	like($stderr, qr/its column created_at is gone/, 'and a key that is gone');
 	sql($node, "SELECT rowkeeper.leave('altered_more')");
 	is_sql($node, "SELECT test.leftovers(), count(*) FROM altered_more", '|1000', 'it can be given up');
+}
+
+# the primary key is another than the index was built for
+sql($node, "SELECT test.make('other_key', 1000), test.make('whole_key', 1000)");
+foreach my $table ('other_key', 'whole_key')
+{
+	my $column = $table eq 'other_key' ? 'v' : 'created_at';
+	my $call = convert_until($table, 4);
+
+	sql($node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'; DELETE FROM test.stops");
+	eval { $call->quit };
+	sql($node, "ALTER TABLE $table DROP CONSTRAINT ${table}_pkey, ADD CONSTRAINT ${table}_pkey PRIMARY KEY (id, $column)");
+	sql($node, "CALL rowkeeper.partition_convert('$table')");
+	is_sql($node, "SELECT pg_get_constraintdef(oid), test.leftovers(), (SELECT count(*) FROM $table) FROM pg_constraint
+			WHERE conrelid = '$table'::regclass AND contype = 'p'",
+		$table eq 'other_key' ? 'PRIMARY KEY (id, v, created_at)||1000' : 'PRIMARY KEY (id, created_at)||1000',
+		"another primary key, of id and $column: that is the one");
+	is_sql($node, "SELECT string_agg(regexp_replace(relname, '\\d{8}', '*'), ' ' ORDER BY relname) FROM pg_class
+			WHERE relname ~ '^${table}_before.*(key|idx)'", "${table}_before_p*_pkey ${table}_before_p*_v_idx", '... and the only index of it');
+}
+
+# after the new table was made ready, and before the locks
+sql($node, <<'SQL');
+CREATE FUNCTION test.linger() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+	WHILE EXISTS (SELECT FROM test.stops WHERE step = 41) LOOP
+		PERFORM pg_sleep(0.1);
+	END LOOP;
+END $$;
+CREATE EVENT TRIGGER linger ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION test.linger();
+SELECT test.make('meanwhile', 1000);
+CREATE ROLE late_reader;
+SQL
+{
+	my $call = convert_until('meanwhile', 41);
+
+	sql($node, "CREATE VIEW seen_meanwhile AS SELECT id FROM meanwhile; GRANT SELECT ON meanwhile TO late_reader");
+	sql($node, 'DELETE FROM test.stops');
+	$call->query_until(qr/^ended$/m, "\\echo ended\n");
+	$call->quit;
+	sql($node, "INSERT INTO meanwhile (created_at) VALUES (now() + interval '2 months')");
+	is_sql($node, "SELECT test.is_partitioned('meanwhile'), test.leftovers(), (SELECT count(*) FROM seen_meanwhile),
+			has_table_privilege('late_reader', 'meanwhile', 'SELECT')", 't||1001|t',
+		'what is altered between the preparation and the locks is there');
+	sql($node, 'DROP EVENT TRIGGER linger; DROP TABLE meanwhile CASCADE; DROP ROLE late_reader');
 }
 
 # ---- no row is read while others wait ----
