@@ -18,10 +18,10 @@ WAL: pg_current_wal_insert_lsn() across the statement; a CHECKPOINT begins each
 round and every page is made after it, so there are no full page images
 (full_page_writes stays on).
 
-Single-row: pgbench -M prepared, pairs of runs, one without and one with audit
-next to each other, median of the pairs' ratios; of the targets' contestant
-three times as many pairs. The row of the unaudited table against itself is
-the noise.
+Single-row: pgbench -M prepared, runs in which each transaction is, by chance,
+one on the unaudited table or one on the audited; the ratio of their average
+latencies, median of the runs; of the targets' contestant three times as many
+runs. The row of the unaudited table against itself is the noise.
 """
 
 from . import bulk
@@ -88,7 +88,7 @@ def single_table(results, contestants):
     rows.append(["(unaudited transactions a second)"] +
                 ["%.0f" % single["changes", k, n][1] if ("changes", k, n) in single else "-"
                  for k, n in columns])
-    yield ("Single-row transactions, part of the unaudited rate (middle half of the pairs)",
+    yield ("Single-row transactions, part of the unaudited rate (middle half of the runs)",
            [""] + ["%s, %d client%s" % (k, n, "s" if n > 1 else "") for k, n in columns], rows)
 
 

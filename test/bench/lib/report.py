@@ -44,7 +44,7 @@ def conditions(results):
         "differences mean nothing." % (datetime.date.today().isoformat(), options.load),
         "%s, %d cores, Linux; PostgreSQL %s; fsync on, synchronous_commit on, jit and autovacuum off."
         % (processor(), os.cpu_count(), results["server"]),
-        "%d rows of a bulk statement, %d rounds or pairs of runs, %d s a run of single rows."
+        "%d rows of a bulk statement, %d rounds or runs, %d s a run of single rows."
         % (options.rows, options.pairs, options.seconds),
     ]
 

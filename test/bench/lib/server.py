@@ -160,3 +160,12 @@ class Server:
             if line.startswith("tps"):
                 return float(line.split()[2])
         raise Failed("pgbench said no tps:\n" + out)
+
+    def pgbench_latencies(self, scripts, clients, seconds):
+        """Average milliseconds of scripts between which each transaction of one run chooses at random."""
+        others = [word for script in scripts[1:] for word in ("-f", script)]
+        out = run(self.pgbench_command(scripts[0], clients, seconds, others), env=self.environment())
+        latencies = [float(line.split()[-2]) for line in out.splitlines() if line.startswith(" - latency average")]
+        if len(latencies) != len(scripts):
+            raise Failed("pgbench said no latency of each script:\n" + out)
+        return latencies
