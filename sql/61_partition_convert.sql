@@ -171,6 +171,9 @@ BEGIN ATOMIC
 		pg_catalog.format('The view is replaced: let a member of %I do it.', pg_catalog.pg_get_userbyid(v.relowner))
 	FROM views v WHERE v.is_view AND NOT pg_catalog.pg_has_role($3, v.relowner, 'USAGE')
 	UNION ALL
+	SELECT 9, '0A000', pg_catalog.format('view %s of another session reads it', v.name), 'It goes with that session.'
+	FROM views v JOIN pg_catalog.pg_class c ON c.oid = v.oid WHERE v.is_view AND pg_catalog.pg_is_other_temp_schema(c.relnamespace)
+	UNION ALL
 	SELECT 10, '0A000', pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) || ' uses its row type', NULL
 	FROM t
 		JOIN pg_catalog.pg_type y ON y.oid = t.reltype
@@ -462,6 +465,15 @@ BEGIN ATOMIC
 	UNION ALL
 	SELECT 2, 0, t.owner, false, pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT rowkeeper_convert', t.new) FROM t
 	UNION ALL
+	-- 18 names it, and would name it after the table's name of the moment
+	SELECT 2, 1, t.owner, false, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I NOT NULL %I', t.new,
+		pg_catalog.format('%s_%s_not_null', t.relname, $2)::name, $2)
+	FROM t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = t.key
+	WHERE NOT a.attnotnull AND pg_catalog.current_setting('server_version_num')::integer >= 180000
+		AND EXISTS (SELECT FROM replaced)
+		AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k
+			WHERE k.conrelid = t.oid AND k.conname = pg_catalog.format('%s_%s_not_null', t.relname, $2)::name)
+	UNION ALL
 	SELECT 3, 0, t.extowner, true, pg_catalog.format('SELECT rowkeeper._partition_convert_copy_rights(%L, %L)', t.name, t.new) FROM t
 	UNION ALL
 	-- its keys and indexes, which find those of the partition; of equal ones the
@@ -607,7 +619,8 @@ COMMENT ON FUNCTION rowkeeper._partition_convert_statements(oid, name, name, tex
 
 -- The versions of what those statements were made of: as long as they are the
 -- same, so are the statements. Not of what nobody alters under the lock that
--- the table has by then (SHARE UPDATE EXCLUSIVE).
+-- the table has by then (SHARE UPDATE EXCLUSIVE). OFFSET 0: these are few rows
+-- of big catalogs, found by index.
 CREATE FUNCTION rowkeeper._partition_convert_state(target oid) RETURNS SETOF text
 LANGUAGE sql STABLE PARALLEL UNSAFE
 BEGIN ATOMIC
@@ -624,9 +637,10 @@ BEGIN ATOMIC
 		SELECT r.ev_class, r.xmin, r.ctid
 		FROM dependents d JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
 	), constraints AS (
-		SELECT k.conrelid, k.xmin, k.ctid FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1
-		UNION ALL
-		SELECT k.conrelid, k.xmin, k.ctid FROM pg_catalog.pg_constraint k WHERE k.confrelid = $1 AND k.conrelid <> $1
+		SELECT k.oid, k.conrelid, k.confrelid, k.xmin, k.ctid
+		FROM dependents d CROSS JOIN LATERAL (SELECT e.oid, e.conrelid, e.confrelid, e.xmin, e.ctid FROM pg_catalog.pg_constraint e
+			WHERE e.oid = d.objid OFFSET 0) k
+		WHERE d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass
 	), policies AS (
 		SELECT y.polrelid, y.xmin, y.ctid
 		FROM dependents d JOIN pg_catalog.pg_policy y ON y.oid = d.objid WHERE d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass
@@ -636,18 +650,49 @@ BEGIN ATOMIC
 		UNION SELECT d.objid FROM dependents d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
 		UNION SELECT r.ev_class FROM rules r
 		UNION SELECT k.conrelid FROM constraints k
+		UNION SELECT k.confrelid FROM constraints k
 		UNION SELECT y.polrelid FROM policies y
+	), triggers AS (
+		SELECT g.oid, g.xmin, g.ctid FROM relations r
+			CROSS JOIN LATERAL (SELECT e.oid, e.xmin, e.ctid FROM pg_catalog.pg_trigger e WHERE e.tgrelid = r.oid OFFSET 0) g
+	), objects AS (
+		SELECT d.classid, d.objid FROM dependents d
+		UNION SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, r.oid FROM relations r
+		UNION SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid FROM constraints k
+		UNION SELECT 'pg_catalog.pg_trigger'::pg_catalog.regclass, g.oid FROM triggers g
+	), named AS (
+		-- by the texts of them, and renamed without a lock on the table
+		SELECT DISTINCT d.refclassid, d.refobjid
+		FROM objects o CROSS JOIN LATERAL (SELECT e.refclassid, e.refobjid FROM pg_catalog.pg_depend e
+			WHERE e.classid = o.classid AND e.objid = o.objid OFFSET 0) d
+		WHERE d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass,
+			'pg_catalog.pg_operator'::pg_catalog.regclass, 'pg_catalog.pg_collation'::pg_catalog.regclass)
 	), versions AS (
 		SELECT d.xmin, d.ctid FROM dependents d
 		UNION ALL SELECT r.xmin, r.ctid FROM rules r
 		UNION ALL SELECT k.xmin, k.ctid FROM constraints k
 		UNION ALL SELECT y.xmin, y.ctid FROM policies y
-		UNION ALL SELECT c.xmin, c.ctid FROM relations r JOIN pg_catalog.pg_class c ON c.oid = r.oid
-		UNION ALL SELECT a.xmin, a.ctid FROM relations r JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0
+		UNION ALL SELECT c.xmin, c.ctid FROM relations r CROSS JOIN LATERAL (SELECT e.xmin, e.ctid FROM pg_catalog.pg_class e
+			WHERE e.oid = r.oid OFFSET 0) c
+		UNION ALL SELECT a.xmin, a.ctid FROM relations r CROSS JOIN LATERAL (SELECT e.xmin, e.ctid FROM pg_catalog.pg_attribute e
+			WHERE e.attrelid = r.oid AND e.attnum > 0 OFFSET 0) a
 		UNION ALL SELECT q.xmin, q.ctid FROM relations r JOIN pg_catalog.pg_sequence q ON q.seqrelid = r.oid
 		UNION ALL SELECT p.xmin, p.ctid FROM dependents d JOIN pg_catalog.pg_proc p ON p.oid = d.objid
 			WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
-		UNION ALL SELECT n.xmin, n.ctid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1
+		UNION ALL SELECT g.xmin, g.ctid FROM triggers g
+		UNION ALL SELECT s.xmin, s.ctid FROM dependents d JOIN pg_catalog.pg_statistic_ext s ON s.oid = d.objid
+			WHERE d.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass
+		UNION ALL SELECT c.xmin, c.ctid FROM objects o CROSS JOIN LATERAL (SELECT e.xmin, e.ctid FROM pg_catalog.pg_description e
+			WHERE e.classoid = o.classid AND e.objoid = o.objid OFFSET 0) c
+		UNION ALL SELECT p.xmin, p.ctid FROM named m JOIN pg_catalog.pg_proc p ON p.oid = m.refobjid
+			WHERE m.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+		UNION ALL SELECT y.xmin, y.ctid FROM named m JOIN pg_catalog.pg_type y ON y.oid = m.refobjid
+			WHERE m.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass
+		UNION ALL SELECT o.xmin, o.ctid FROM named m JOIN pg_catalog.pg_operator o ON o.oid = m.refobjid
+			WHERE m.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass
+		UNION ALL SELECT c.xmin, c.ctid FROM named m JOIN pg_catalog.pg_collation c ON c.oid = m.refobjid
+			WHERE m.refclassid = 'pg_catalog.pg_collation'::pg_catalog.regclass
+		UNION ALL SELECT n.xmin, n.ctid FROM pg_catalog.pg_namespace n WHERE NOT pg_catalog.starts_with(n.nspname, 'pg_')
 		UNION ALL SELECT p.xmin, p.ctid FROM pg_catalog.pg_publication p
 		UNION ALL SELECT r.xmin, r.ctid FROM pg_catalog.pg_publication_rel r WHERE r.prrelid = $1
 		UNION ALL SELECT s.xmin, s.ctid FROM pg_catalog.pg_publication_namespace s
@@ -703,7 +748,8 @@ FROM pg_catalog.pg_inherits i
 		UNION ALL
 		SELECT pg_catalog.format('DROP INDEX %I.%I', n.nspname, o.relname)
 		FROM pg_catalog.pg_index p JOIN pg_catalog.pg_class o ON o.oid = p.indexrelid
-		WHERE p.indrelid = c.oid AND o.relname ~ '^[0-9]+_rowkeeper_old$' AND NOT o.relispartition) x (statement);
+		WHERE p.indrelid = c.oid AND o.relname ~ '^[0-9]+_rowkeeper_old$'
+			AND p.indisunique AND NOT o.relispartition) x (statement);
 REVOKE ALL ON rowkeeper._partition_convert_left_over FROM PUBLIC;
 COMMENT ON VIEW rowkeeper._partition_convert_left_over IS
 'What the conversion of a table needed and its first partition has still, and how to drop it.';
@@ -711,9 +757,10 @@ COMMENT ON VIEW rowkeeper._partition_convert_left_over IS
 -- A conversion that nobody goes on with, and the CHECK of one in a restored
 -- dump: it refuses rows that come after its bound.
 CREATE VIEW rowkeeper._partition_convert_findings AS
-SELECT 'conversion'::text AS check_name, CASE WHEN v.relation IS NULL THEN 'error' ELSE 'warning' END AS level,
+SELECT 'conversion'::text AS check_name, CASE WHEN v.relation IS NULL AND NOT c.relispartition THEN 'error' ELSE 'warning' END AS level,
 	n.nspname AS schema, x.name AS object,
-	CASE WHEN v.relation IS NULL THEN 'constraint rowkeeper_convert is left of a conversion that nobody goes on with: it refuses rows'
+	CASE WHEN v.relation IS NULL AND c.relispartition THEN 'constraint rowkeeper_convert is left of a conversion that nobody goes on with'
+		WHEN v.relation IS NULL THEN 'constraint rowkeeper_convert is left of a conversion that nobody goes on with: it refuses rows'
 		WHEN v.swapped THEN 'its conversion was interrupted: it is partitioned, but partitions are not made yet, foreign keys not validated, or what it needed not dropped'
 		ELSE pg_catalog.format('its conversion was interrupted: rows from %s on are refused until it is done', v.bound) END AS detail,
 	CASE WHEN v.relation IS NULL THEN pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT rowkeeper_convert', x.name)

@@ -8,9 +8,10 @@
  *	2  the CHECK is validated
  *	3  the unique index that becomes the primary key, CONCURRENTLY
  *	4  the swap (convert_swap.c)
- *	5  partitions ahead
- *	6  foreign keys that reference it are validated
- *	7  what the swap needed is dropped: the CHECK, the index of the old key
+ *	5  what the swap needed is dropped: the index of the old key, which would
+ *	   refuse rows that ON CONFLICT does not know of, and the CHECK
+ *	6  partitions ahead
+ *	7  foreign keys that reference it are validated
  *	8  ANALYZE
  *
  * Each looks at the catalog for what is done already. So whatever ends a call,
@@ -123,6 +124,17 @@ show_progress(Call *call, int step)
 	rk_progress_update(step, 0);
 }
 
+/*
+ * The commit waits for no disk or standby while others wait for it: what comes
+ * after it does. Should it be lost in a crash, so is all that was written since.
+ */
+static void
+commit_at_once(void)
+{
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+}
+
 /* ---- step 1 ---- */
 
 static void
@@ -130,6 +142,7 @@ add_check(void *arg)
 {
 	Call	   *call = arg;
 
+	commit_at_once();
 	rk_convert_drop_check(call->conversion);
 	rk_convert_run(call->conversion->owner, false, rk_convert_check_sql(call->conversion, false));
 	rk_convert_write(call->conversion);
@@ -252,7 +265,7 @@ fail_for_worker(Call *call)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-			 errmsg("no process is to be had to build an index"),
+			 errmsg("no process is to be had to build or drop an index"),
 			 errhint("Raise max_worker_processes; CALL rowkeeper.partition_convert(%s) goes on where it was.",
 					 quote_literal_cstr(rk_relation_name(call->relid)))));
 }
@@ -263,10 +276,11 @@ fail_for_command(Call *call)
 	ReThrowError(call->failure);
 }
 
+/* What a step asks for (call->command), as long as it does. */
 static void
-make_index(Call *call)
+run_at_top_level(Call *call, Step next)
 {
-	for (commit_step(call, next_index_command); call->command != NULL; commit_step(call, next_index_command))
+	for (commit_step(call, next); call->command != NULL; commit_step(call, next))
 	{
 		RkOutcome	outcome;
 		MemoryContext old = MemoryContextSwitchTo(call->context);
@@ -282,18 +296,13 @@ make_index(Call *call)
 
 /* ---- step 4 ---- */
 
-/*
- * The commit waits for no disk or standby while others wait for it: what comes
- * after it does. Should it be lost in a crash, so is all that was written since.
- */
 static void
 swap_under_locks(void *arg)
 {
 	Call	   *call = arg;
 
 	rk_partition_note_locked();
-	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_LOCAL, true, 0, false);
+	commit_at_once();
 	rk_convert_check_prepared(call->conversion, call->swap);
 	rk_convert_swap(NULL, call->conversion, call->swap);
 	call->root = call->swap->root;
@@ -322,7 +331,11 @@ prepare_swap(void *arg)
 {
 	Call	   *call = arg;
 
+	rk_check_owner(call->relid);
+	call->conversion = rk_convert_read(call->relid);	/* its owner may be
+														 * another one by now */
 	check_unaltered(call);
+	rk_convert_check_name(call->conversion);
 	rk_convert_note_foreign_keys(call->relid);
 	call->swap = rk_convert_prepare(NULL, call->conversion, call->caller);
 }
@@ -352,10 +365,17 @@ swap(Call *call)
 	show_progress(call, 4);
 	check_in_time(call);
 	call->attempts++;
+	call->swap = NULL;
 	error = rk_attempt(attempt_swap, call);
 	if (error == NULL)
 		return;
-	if (!rk_partition_is_for_lock(error))
+
+	/*
+	 * what others alter without a lock on the table may make any statement
+	 * fail
+	 */
+	if (!rk_partition_is_for_lock(error) &&
+		(call->swap == NULL || !rk_convert_is_altered(call->conversion, call->swap)))
 		ReThrowError(error);
 	call->failure = error;
 }
@@ -381,6 +401,36 @@ go_on_with_root(Call *call)
 
 /* ---- steps 5 to 8 ---- */
 
+static void
+next_left_over_index(Call *call)
+{
+	show_progress(call, 5);
+	call->command = rk_convert_left_over_index(call->relid);
+}
+
+static void
+drop_left_over(void *arg)
+{
+	Call	   *call = arg;
+
+	commit_at_once();
+	rk_convert_drop_left_over(call->relid);
+}
+
+/* Of the partition that was the table; readers of the new one use it, too. */
+static void
+tidy(Call *call)
+{
+	List	   *partitions = rk_convert_left_over_in(call->relid);
+	RkLockRequest locks[] = {
+		{partitions == NIL ? InvalidOid : linitial_oid(partitions), AccessExclusiveLock},
+		{InvalidOid, NoLock}
+	};
+
+	if (partitions != NIL)
+		(void) rk_partition_try(locks, drop_left_over, call, call->insist, &call->failure);
+}
+
 /* One partition; those that others keep us from are made by maintain(). */
 static void
 make_partition(Call *call)
@@ -390,6 +440,7 @@ make_partition(Call *call)
 	List	   *wanted = rk_partitions_wanted(set, 1, &more);
 	ErrorData  *error;
 
+	show_progress(call, 6);
 	call->more = wanted != NIL;
 	if (wanted == NIL)
 		return;
@@ -411,35 +462,12 @@ validate_foreign_key(Call *call)
 											 " WHERE v.relation = $1 AND k.confrelid = $1 AND NOT k.convalidated LIMIT 1");
 	RkConvertErrand *errand;
 
-	show_progress(call, 6);
+	show_progress(call, 7);
 	call->more = errands != NIL;
 	if (errands == NIL)
 		return;
 	errand = linitial(errands);
 	rk_convert_run(errand->role, false, errand->sql);
-}
-
-static void
-drop_left_over(void *arg)
-{
-	Call	   *call = arg;
-
-	rk_convert_drop_left_over(call->relid);
-}
-
-/* Of the partition that was the table; readers of the new one use it, too. */
-static void
-tidy(Call *call)
-{
-	List	   *partitions = rk_convert_left_over_in(call->relid);
-	RkLockRequest locks[] = {
-		{partitions == NIL ? InvalidOid : linitial_oid(partitions), AccessExclusiveLock},
-		{InvalidOid, NoLock}
-	};
-
-	show_progress(call, 7);
-	if (partitions != NIL)
-		(void) rk_partition_try(locks, drop_left_over, call, call->insist, &call->failure);
 }
 
 static void
@@ -476,13 +504,14 @@ begin_progress(Call *call)
 static void
 finish_conversion(Call *call)
 {
+	run_at_top_level(call, next_left_over_index);
+	insist_on_step(call, tidy);
 	do
 		insist_on_step(call, make_partition);
 	while (call->more);
 	do
 		commit_step(call, validate_foreign_key);
 	while (call->more);
-	insist_on_step(call, tidy);
 	commit_step(call, end_conversion);
 }
 
@@ -496,7 +525,7 @@ convert(Call *call)
 	if (!call->conversion->swapped)
 	{
 		commit_step(call, validate_check);
-		make_index(call);
+		run_at_top_level(call, next_index_command);
 		insist_on_step(call, swap);
 		rk_partition_say_locked(call->attempts);
 		commit_step(call, go_on_with_root);
@@ -512,7 +541,7 @@ convert(Call *call)
  * (split.c). Begun before: goes on, as it was told then. Partitioned
  * already: a NOTICE. Locks: ACCESS EXCLUSIVE three times, for some
  * milliseconds, within rowkeeper.lock_budget and for as long as
- * rowkeeper.lock_patience, on the table (in the end: its first partition) and
+ * rowkeeper.lock_patience, on the table (after the swap: its first partition) and
  * at the swap also on its views, sequences and the tables of its foreign keys;
  * SHARE UPDATE EXCLUSIVE while rows are checked, the index is built and the
  * swap is prepared. The caller must own the table, its views and what references it.

@@ -195,6 +195,17 @@ rk_convert_left_over_in(Oid root)
 	return relids;
 }
 
+/* How its index is dropped while others use the table, or NULL. */
+char *
+rk_convert_left_over_index(Oid root)
+{
+	List	   *indexes = rk_convert_errands(root, "SELECT role, 'DROP INDEX CONCURRENTLY' || substr(statement, length('DROP INDEX') + 1)"
+											 " FROM rowkeeper._partition_convert_left_over"
+											 " WHERE root = $1 AND starts_with(statement, 'DROP INDEX')");
+
+	return indexes == NIL ? NULL : ((RkConvertErrand *) linitial(indexes))->sql;
+}
+
 void
 rk_convert_drop_left_over(Oid root)
 {

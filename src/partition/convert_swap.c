@@ -325,11 +325,17 @@ rk_convert_prepare(FunctionCallInfo fcinfo, const RkConversion *conversion, Oid 
 	return swap;
 }
 
-/* Raise where the statements are no longer those of the catalog: they are read again then. */
+/* Whether the statements are no longer those of the catalog: they are to be read again. */
+bool
+rk_convert_is_altered(const RkConversion *conversion, const RkConvertSwap *swap)
+{
+	return strcmp(read_state(conversion), swap->state) != 0;
+}
+
 void
 rk_convert_check_prepared(const RkConversion *conversion, const RkConvertSwap *swap)
 {
-	if (strcmp(read_state(conversion), swap->state) != 0)
+	if (rk_convert_is_altered(conversion, swap))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("%s or what refers to it was altered meanwhile", rk_relation_name(conversion->relid))));

@@ -322,6 +322,7 @@ extern char *rk_convert_find_index(const RkConversion *conversion, bool *usable)
 extern void rk_convert_drop_check(const RkConversion *conversion);
 extern char *rk_convert_drop_index_sql(const RkConversion *conversion, const char *how);
 extern List *rk_convert_left_over_in(Oid root);
+extern char *rk_convert_left_over_index(Oid root);
 extern void rk_convert_drop_left_over(Oid root);
 extern void rk_convert_check_name(const RkConversion *conversion);
 extern void rk_convert_lock(Oid relid);
@@ -357,6 +358,7 @@ extern char *rk_convert_index_sql(const RkConversion *conversion, bool concurren
 extern void rk_convert_run(Oid role, bool quiet, const char *sql);
 extern RkLockRequest *rk_convert_locks(const RkConversion *conversion);
 extern RkConvertSwap *rk_convert_prepare(FunctionCallInfo fcinfo, const RkConversion *conversion, Oid role);
+extern bool rk_convert_is_altered(const RkConversion *conversion, const RkConvertSwap *swap);
 extern void rk_convert_check_prepared(const RkConversion *conversion, const RkConvertSwap *swap);
 extern void rk_convert_swap(FunctionCallInfo fcinfo, const RkConversion *conversion, const RkConvertSwap *swap);
 

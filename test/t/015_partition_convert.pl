@@ -167,8 +167,8 @@ sub ends_well
 
 my $steps = {
 	2 => 'the CHECK is there', 3 => 'it is validated', 4 => 'the index is built',
-	40 => 'the swap goes on', 5 => 'the swap is done', 6 => 'partitions are made',
-	7 => 'foreign keys are validated'
+	40 => 'the swap goes on', 5 => 'the swap is done', 6 => 'what it left is dropped',
+	7 => 'partitions are made'
 };
 foreach my $step (2, 3, 4, 40, 5, 6, 7)
 {
@@ -386,11 +386,41 @@ END $$;
 CREATE EVENT TRIGGER linger ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION test.linger();
 SELECT test.make('meanwhile', 1000);
 CREATE ROLE late_reader;
+CREATE TABLE named (id int PRIMARY KEY);
+CREATE TABLE namesake (id int PRIMARY KEY);
+CREATE FUNCTION named() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE FUNCTION namesake() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+ALTER TABLE meanwhile ADD COLUMN named int REFERENCES named;
+CREATE TRIGGER named BEFORE INSERT ON meanwhile FOR EACH ROW EXECUTE FUNCTION named();
+CREATE STATISTICS meanwhile_stats ON id, v FROM meanwhile;
 SQL
 {
 	my $call = convert_until('meanwhile', 41);
+	my $granting = $node->background_psql('postgres');
 
-	sql($node, "CREATE VIEW seen_meanwhile AS SELECT id FROM meanwhile; GRANT SELECT ON meanwhile TO late_reader");
+	sql($node, "CREATE VIEW seen_meanwhile AS SELECT id FROM meanwhile");
+	sql($node, <<'SQL');
+BEGIN;
+ALTER TABLE named RENAME TO named_before;
+ALTER TABLE namesake RENAME TO named;
+ALTER FUNCTION named() RENAME TO named_before;
+ALTER FUNCTION namesake() RENAME TO named;
+ALTER STATISTICS meanwhile_stats SET STATISTICS 7;
+COMMENT ON STATISTICS meanwhile_stats IS 'commented meanwhile';
+COMMIT;
+SQL
+	# not seen under the locks, and committed as soon as the swap waits for it
+	$granting->query_until(qr/^granted$/m, <<'SQL');
+BEGIN;
+GRANT SELECT ON meanwhile TO late_reader;
+\echo granted
+DO $$ BEGIN
+	LOOP
+		EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted);
+	END LOOP;
+END $$;
+COMMIT;
+SQL
 	sql($node, 'DELETE FROM test.stops');
 	$call->query_until(qr/^ended$/m, "\\echo ended\n");
 	$call->quit;
@@ -398,6 +428,14 @@ SQL
 	is_sql($node, "SELECT test.is_partitioned('meanwhile'), test.leftovers(), (SELECT count(*) FROM seen_meanwhile),
 			has_table_privilege('late_reader', 'meanwhile', 'SELECT')", 't||1001|t',
 		'what is altered between the preparation and the locks is there');
+	is_sql($node, "SELECT string_agg(DISTINCT confrelid::regclass::text, ' ') FROM pg_constraint
+			WHERE contype = 'f' AND conrelid IN (SELECT relid FROM pg_partition_tree('meanwhile'))
+		UNION ALL SELECT string_agg(DISTINCT tgfoid::regproc::text, ' ') FROM pg_trigger
+			WHERE tgname = 'named' AND tgrelid IN (SELECT relid FROM pg_partition_tree('meanwhile'))
+		UNION ALL SELECT stxstattarget || ' ' || obj_description(oid, 'pg_statistic_ext') FROM pg_statistic_ext
+			WHERE stxname = 'meanwhile_stats'", "named_before\nnamed_before\n7 commented meanwhile",
+		'... and what is named in it is what it was, whoever has its name now');
+	$granting->quit;
 	sql($node, 'DROP EVENT TRIGGER linger; DROP TABLE meanwhile CASCADE; DROP ROLE late_reader');
 }
 
