@@ -27,7 +27,7 @@ COMMENT ON TABLE rowkeeper._partition_splits IS
 -- for anybody.
 CREATE TABLE rowkeeper._partition_split_misses (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	history oid NOT NULL
+	history regclass NOT NULL
 );
 CREATE INDEX ON rowkeeper._partition_split_misses (history);
 REVOKE ALL ON rowkeeper._partition_split_misses FROM PUBLIC;
@@ -56,7 +56,7 @@ BEGIN ATOMIC
 		SELECT pg_catalog.format('index %s %s', i.indexrelid, CASE WHEN i.indrelid <> $3 THEN i.xmin END)
 		FROM pg_catalog.pg_index i WHERE i.indrelid IN ($1, $2, $3)
 		UNION ALL
-		SELECT pg_catalog.format('owner %s %s %s %s', c.oid, c.relowner, c.relpersistence, s.xmin)
+		SELECT pg_catalog.format('owner %s %s %s %s %s', c.oid, c.relowner, c.relpersistence, c.relreplident, s.xmin)
 		FROM pg_catalog.pg_class c
 			LEFT JOIN pg_catalog.pg_shdepend s ON s.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND s.objid = c.oid
 				AND s.objsubid = 0 AND s.deptype = 'o'

@@ -159,14 +159,22 @@ rk_partition_dress_prepare(Oid relid)
 	SPI_finish();
 }
 
+static bool
+is_about_access(const char *what)
+{
+	return strcmp(what, "missing grants") == 0 || strcmp(what, "row security") == 0 || strcmp(what, "policies") == 0;
+}
+
 /*
- * Run what makes a partition as its table is, as its owner; again after
- * ATTACH, when its indexes are known to be those of the table. Without grants
- * it is given none (what it should not have goes). Locks: ACCESS EXCLUSIVE on
- * the partition, which nobody else sees yet.
+ * Run what makes a partition as its table is, as its owner, which no feature
+ * need hear of; again after
+ * ATTACH, when its indexes are known to be those of the table. Without access
+ * it is given no rights (what it should not have goes), and its row security is
+ * the caller's. Locks: ACCESS EXCLUSIVE on the partition, which nobody else sees
+ * yet.
  */
 void
-rk_partition_dress(Oid parent, Oid child, Oid owner, bool grants)
+rk_partition_dress(Oid parent, Oid child, Oid owner, bool access)
 {
 	SPITupleTable *statements;
 	uint64		count;
@@ -176,8 +184,8 @@ rk_partition_dress(Oid parent, Oid child, Oid owner, bool grants)
 	count = SPI_processed;
 	statements = SPI_tuptable;
 	for (uint64 i = 0; i < count; i++)
-		if (grants || strcmp(SPI_getvalue(statements->vals[i], statements->tupdesc, 2), "missing grants") != 0)
-			rk_partition_run(owner, SPI_getvalue(statements->vals[i], statements->tupdesc, 1));
+		if (access || !is_about_access(SPI_getvalue(statements->vals[i], statements->tupdesc, 2)))
+			rk_convert_run(owner, true, SPI_getvalue(statements->vals[i], statements->tupdesc, 1));
 	SPI_finish();
 }
 

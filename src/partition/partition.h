@@ -208,7 +208,7 @@ extern void rk_partition_attach(FunctionCallInfo fcinfo, const RkPartitionSet *s
 extern Oid	rk_partition_model(const RkPartitionSet *set);
 extern char *rk_partition_storage(Oid parent, Oid model);
 extern void rk_partition_dress_prepare(Oid relid);
-extern void rk_partition_dress(Oid parent, Oid child, Oid owner, bool grants);
+extern void rk_partition_dress(Oid parent, Oid child, Oid owner, bool access);
 
 /* locks.c: one deadline over all locks of an attempt */
 typedef struct RkLockRequest
@@ -392,7 +392,6 @@ typedef struct RkSplitCall
 	int64		done;
 	bool		for_good;		/* what fails now would fail the next call,
 								 * too */
-	char	   *row_security;	/* of the table, as the copy has it */
 	bool		swapped;
 	bool		nothing;		/* is to be split */
 	int			attempts;		/* at the swap */
@@ -405,6 +404,7 @@ typedef void (*RkSplitStep) (RkSplitCall *call);
 #define RK_SPLIT_TRIGGER "!rowkeeper_split"
 #define RK_SPLIT_TRUNCATE_TRIGGER "!rowkeeper_split_truncate"
 #define RK_SPLIT_CHECK "rowkeeper_split"
+#define RK_SPLIT_POLICY "rowkeeper_split"
 
 /* SQL: what they have that are named by these arguments, by version */
 #define RK_SPLIT_OBJECTS(arguments) \
@@ -453,9 +453,9 @@ extern void rk_split_compare(RkSplitCall *call);
 
 /* split_swap.c: one for the other */
 extern void rk_split_swap(RkSplitCall *call);
-extern void rk_split_dress_tree(const RkSplit *split, bool grants);
+extern void rk_split_dress_tree(const RkSplit *split, bool access);
 extern void rk_split_release(RkSplitCall *call);
-extern void rk_split_grant(RkSplitCall *call);
+extern void rk_split_open(RkSplitCall *call);
 extern void rk_split_drop_old(RkSplitCall *call);
 extern void rk_split_finish(RkSplitCall *call);
 extern void rk_split_analyze(RkSplitCall *call);

@@ -409,7 +409,7 @@ rk_partition_split(Oid root)
 		run_once(&call);
 	}
 	rk_split_insist(&call, rk_split_release);
-	rk_split_grant(&call);
+	rk_split_open(&call);
 	rk_split_insist(&call, rk_split_drop_old);
 	rk_split_commit(&call, rk_split_finish);
 	rk_split_commit(&call, rk_split_analyze);

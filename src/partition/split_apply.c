@@ -22,8 +22,9 @@
  * Until then nothing is written to it: no writer fails for us. But he leaves a
  * mark, without which what was altered back, or rolled back, would pass for
  * what it was, and what he wrote would be lost. One that is committed is enough.
- * After the swap every writer fails who writes to the partition itself, which is no longer one
- * and about to be dropped: whoever waited for the swap would lose his rows.
+ * After the swap every writer fails who writes to the partition itself, which
+ * is no longer one and about to be dropped: whoever waited for the swap would
+ * lose his rows.
  */
 #include "partition/partition.h"
 
@@ -214,12 +215,12 @@ find_history(Mirror *mirror)
 	SPI_connect();
 	mirror->lost = is_lost(mirror->wide);
 	if (!mirror->lost &&
-		look(&plan, "SELECT s.history::oid, s.swapped, c.relforcerowsecurity AND x.runs_code,"
+		look(&plan, "SELECT s.history::oid, s.swapped, r.relforcerowsecurity AND x.runs_code,"
 			 "  CASE WHEN x.runs_code THEN s.search_path END,"
 			 "  c.oid IS NOT NULL AND NOT EXISTS (SELECT unnest(s.objects) EXCEPT SELECT unnest(o.objects))"
 			 "   AND NOT EXISTS (SELECT x FROM unnest(o.objects) x WHERE x LIKE 'column %' EXCEPT SELECT unnest(s.objects))"
 			 "   AND (SELECT bool_and(has_table_privilege(c.relowner, c.oid, p)) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p)"
-			 " FROM rowkeeper._partition_splits s LEFT JOIN pg_class c ON c.oid = s.history"
+			 " FROM rowkeeper._partition_splits s LEFT JOIN pg_class r ON r.oid = s.relation LEFT JOIN pg_class c ON c.oid = s.history"
 			 " CROSS JOIN LATERAL (SELECT rowkeeper._partition_split_runs_code(s.history)) x (runs_code)"
 			 " CROSS JOIN LATERAL (SELECT " RK_SPLIT_OBJECTS("s.relation, s.partition, s.history") ") o (objects)"
 			 " WHERE s.partition = $1 AND s.watched", mirror->wide))

@@ -3,11 +3,11 @@
  *
  * Steps 3 to 5 of a split: the rows of the partition, on their way to the table
  * that takes its place, until nobody misses one there. A batch at a time, in the
- * order of the primary key, each a transaction that lasts some milliseconds: its rows are locked against
- * changes until it commits, and those that somebody else has locked are left
- * for later, so that neither waits long for the other. What is written
- * meanwhile comes by the triggers (split_apply.c), so a row that is there
- * already is the right one.
+ * order of the primary key, each a transaction that lasts some milliseconds:
+ * its rows are locked against changes until it commits, and those that somebody
+ * else has locked are left for later, so that neither waits long for the other.
+ * What is written meanwhile comes by the triggers (split_apply.c), so a row that
+ * is there already is the right one.
  *
  * Where a batch comes to its end says nothing of what it left out. So in the
  * end the rows that are missing are looked for, without a lock, until there

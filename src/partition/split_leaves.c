@@ -6,8 +6,9 @@
  * triggers by which what is written to the partition is written to them.
  *
  * Nobody but their owner may read or write them until they are the table's: what
- * protects its rows may change meanwhile. Row security and policies are theirs, as
- * they are by then, just before the swap; rights after it.
+ * protects its rows may change meanwhile. So a policy lets nobody see a row there, also
+ * not who may read or write all tables (pg_read_all_data, pg_write_all_data): neither
+ * is the table's row security yet that would hold him, nor are its triggers.
  */
 #include "partition/partition.h"
 
@@ -148,9 +149,9 @@ add_foreign_keys(const RkSplit *split)
 		rk_partition_run(split->owner, psprintf("ALTER TABLE %s %s", rk_relation_name(split->history), keys));
 }
 
-/* Its rows are the table's, whose rights and policies may be others by tomorrow. */
+/* Its rows are the table's, whose rights may be others by tomorrow. */
 static void
-keep_to_owner(const RkSplit *split, Oid relid)
+take_rights(const RkSplit *split, Oid relid)
 {
 	char	   *roles = rk_fetch_text_about(rk_extension_owner(), relid,
 											"SELECT string_agg(DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC'"
@@ -162,6 +163,16 @@ keep_to_owner(const RkSplit *split, Oid relid)
 	if (roles != NULL)
 		rk_convert_run(split->owner, true,
 					   psprintf("REVOKE ALL ON %s FROM %s", rk_relation_name(relid), roles));
+}
+
+static void
+keep_to_owner(const RkSplit *split, Oid relid)
+{
+	char	   *name = rk_relation_name(relid);
+
+	take_rights(split, relid);
+	rk_convert_run(split->owner, true, psprintf("CREATE POLICY " RK_SPLIT_POLICY " ON %s AS RESTRICTIVE USING (false)", name));
+	rk_convert_run(split->owner, true, psprintf("ALTER TABLE %s ENABLE ROW LEVEL SECURITY", name));
 }
 
 static void

@@ -1,10 +1,10 @@
 /*
  * split_swap.c
  *
- * The end of a split. The copy gets the table's row security, then takes the wide
- * partition's place, in one transaction; nobody's snapshot misses a row there
- * (split_copy.c). What was looked at before is looked at again once the locks are
- * had: nothing may have come in between.
+ * The end of a split. The copy takes the wide partition's place, in one
+ * transaction; nobody's snapshot misses a row there (split_copy.c). What was
+ * looked at before is looked at again once the locks are had: nothing may have
+ * come in between.
  *
  * Who may read or write the table may do so to the copy only after the swap: until
  * then it has none of the table's triggers, and nobody looks at its rows again.
@@ -32,74 +32,6 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-/* ---- before the swap: row security, settings ---- */
-
-/* What the copy has of it by then, by version. */
-static char *
-row_security_of(Oid relid)
-{
-	static SPIPlanPtr plan = NULL;
-
-	return rk_fetch_text_planned(&plan, relid,
-								 "SELECT ROW(c.relrowsecurity, c.relforcerowsecurity, c.relreplident,"
-								 " ARRAY(SELECT ROW(y.oid, y.xmin)::text FROM pg_policy y WHERE y.polrelid = c.oid ORDER BY y.oid))::text"
-								 " FROM pg_class c WHERE c.oid = $1");
-}
-
-typedef struct Dressing
-{
-	const RkSplit *split;
-	Oid			relid;
-} Dressing;
-
-static void
-dress(void *arg)
-{
-	const Dressing *dressing = arg;
-	Oid			parent = dressing->relid == dressing->split->history ? dressing->split->root
-		: get_partition_parent(dressing->relid, true);
-
-	if (!dressing->split->swapped)
-		rk_tell_partition_built(dressing->split->root, dressing->relid);
-	rk_partition_dress(parent, dressing->relid, dressing->split->owner, dressing->split->swapped);
-}
-
-/*
- * One of the new tables is made as the table is now; call->batches: which. What
- * it can have only as the table's own, such as rights, it has after the swap.
- */
-static void
-dress_next(RkSplitCall *call)
-{
-	RkSplit    *split = call->swapped ? rk_split_current(call->root) : rk_split_useful(call);
-	RkLockRequest none[] = {
-		{InvalidOid, NoLock}
-	};
-	Dressing	dressing = {.split = split};
-	List	   *tree;
-
-	call->more = false;
-	if (split == NULL || !OidIsValid(split->history) || split->swapped != get_rel_relispartition(split->history))
-		return;
-	if (!split->swapped)
-	{
-		/* rights of the owner's that are no more would be none in the copy */
-		rk_split_check(split->root, split->wide);
-		if (call->batches == 0)
-		{
-			rk_progress_update(6, 0);
-			call->row_security = MemoryContextStrdup(call->context, row_security_of(split->root));
-		}
-	}
-	tree = rk_relation_tree(split->history, NoLock);
-	if (call->batches >= list_length(tree))
-		return;
-	call->more = true;
-	dressing.relid = list_nth_oid(tree, call->batches);
-	if (rk_partition_try(none, dress, &dressing, call->insist, &call->failure))
-		call->batches++;
-}
-
 /* ---- the swap ---- */
 
 typedef struct Swap
@@ -111,12 +43,12 @@ typedef struct Swap
 } Swap;
 
 void
-rk_split_dress_tree(const RkSplit *split, bool grants)
+rk_split_dress_tree(const RkSplit *split, bool access)
 {
 	ListCell   *lc;
 
 	foreach(lc, rk_relation_tree(split->history, NoLock))
-		rk_partition_dress(get_partition_parent(lfirst_oid(lc), true), lfirst_oid(lc), split->owner, grants);
+		rk_partition_dress(get_partition_parent(lfirst_oid(lc), true), lfirst_oid(lc), split->owner, access);
 }
 
 /*
@@ -204,19 +136,6 @@ rename_old(Oid wide)
 	CommandCounterIncrement();
 }
 
-/* What was found before is to be true now. */
-static bool
-is_still_true(const Swap *swap)
-{
-	const RkSplit *split = swap->split;
-
-	if (!rk_split_is_unaltered(split))
-		swap->call->altered = true;
-	else if (strcmp(row_security_of(split->root), swap->call->row_security) != 0)
-		swap->call->more = true;
-	return !swap->call->altered && !swap->call->more;
-}
-
 /*
  * The commit waits for no standby, but for the disk, since files go with it; what
  * others have written is there before, so that it is little (see swap()).
@@ -229,7 +148,9 @@ swap_under_locks(void *arg)
 	char	   *root;
 
 	rk_partition_note_locked();
-	if (!is_still_true(swap))
+	/* what was found before is to be true now */
+	swap->call->altered = !rk_split_is_unaltered(split);
+	if (swap->call->altered)
 		return;
 	rk_split_check(split->root, split->wide);
 	check_not_read(split->wide);
@@ -276,7 +197,6 @@ swap_locks(const RkSplit *split)
 	return locks;
 }
 
-/* call->more: the table's row security has changed since the copy got it. */
 static void
 swap(RkSplitCall *call)
 {
@@ -285,12 +205,13 @@ swap(RkSplitCall *call)
 	const RkPartition *wide;
 	Swap		swap = {.call = call,.split = split};
 
-	call->more = false;
+	rk_progress_update(6, 0);
 	if (split == NULL)
 		return;
 	/* what is read under the locks is in the caches then */
 	rk_split_check(split->root, split->wide);
-	if (!is_still_true(&swap))
+	call->altered = !rk_split_is_unaltered(split);
+	if (call->altered)
 		return;
 	wide = rk_split_load_wide(call, split, &set);
 	if (wide == NULL)
@@ -313,15 +234,7 @@ swap(RkSplitCall *call)
 void
 rk_split_swap(RkSplitCall *call)
 {
-	do
-	{
-		call->batches = 0;
-		do
-			rk_split_insist(call, dress_next);
-		while (call->more && !call->altered);
-		if (!call->altered)
-			rk_split_insist(call, swap);
-	} while (call->more && !call->altered);
+	rk_split_insist(call, swap);
 	if (call->swapped)
 		rk_partition_say_locked(call->attempts);
 }
@@ -351,13 +264,50 @@ rk_split_release(RkSplitCall *call)
 	(void) rk_partition_try_for(RK_LONGEST_SWAP_MS, locks, drop_constraint, split, call->insist, &call->failure);
 }
 
-/* The copy is the table's own: so are its rights now. */
+typedef struct Dressing
+{
+	const RkSplit *split;
+	Oid			relid;
+} Dressing;
+
+static void
+dress(void *arg)
+{
+	const Dressing *dressing = arg;
+
+	rk_partition_dress(get_partition_parent(dressing->relid, true), dressing->relid, dressing->split->owner, true);
+}
+
+/* One of the new tables is made as the table is now; call->batches: which. */
+static void
+open_next(RkSplitCall *call)
+{
+	RkSplit    *split = rk_split_current(call->root);
+	RkLockRequest none[] = {
+		{InvalidOid, NoLock}
+	};
+	Dressing	dressing = {.split = split};
+	List	   *tree;
+
+	call->more = false;
+	if (!OidIsValid(split->history) || !get_rel_relispartition(split->history))
+		return;
+	tree = rk_relation_tree(split->history, NoLock);
+	if (call->batches >= list_length(tree))
+		return;
+	call->more = true;
+	dressing.relid = list_nth_oid(tree, call->batches);
+	if (rk_partition_try(none, dress, &dressing, call->insist, &call->failure))
+		call->batches++;
+}
+
+/* The copy is the table's own: so are its rights and row security now. */
 void
-rk_split_grant(RkSplitCall *call)
+rk_split_open(RkSplitCall *call)
 {
 	call->batches = 0;
 	do
-		rk_split_insist(call, dress_next);
+		rk_split_insist(call, open_next);
 	while (call->more);
 }
 

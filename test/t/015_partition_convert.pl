@@ -40,9 +40,9 @@ $$;
 CREATE TABLE test.stops (step int);
 CREATE FUNCTION test.stop() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	IF EXISTS (SELECT FROM test.stops s WHERE s.step = NEW.step) THEN
-		PERFORM pg_sleep(60);
-	END IF;
+	WHILE EXISTS (SELECT FROM test.stops s WHERE s.step = NEW.step) LOOP
+		PERFORM pg_sleep(0.1);
+	END LOOP;
 	RETURN NEW;
 END $$;
 CREATE TRIGGER stop BEFORE UPDATE ON rowkeeper._progress FOR EACH ROW EXECUTE FUNCTION test.stop();
@@ -135,9 +135,10 @@ my $check = "SELECT (SELECT count(*) FROM events) - @{[ROWS]} - (SELECT coalesce
 # Start a conversion and wait until it has come to where it is to end.
 sub convert_until
 {
-	my ($table, $step, $query) = @_;
+	my ($table, $step, $query, $role) = @_;
 	my $call = $node->background_psql('postgres', on_error_stop => 0, extra_params => ['--set=ON_ERROR_STOP=0']);
 
+	$call->query_safe("SET ROLE $role") if defined $role;
 	sql($node, "INSERT INTO test.stops VALUES ($step)");
 	$call->query_until(qr/^started$/m, "\\echo started\nCALL rowkeeper.partition_convert('$table', 'created_at', '1 month');\n");
 	$node->poll_query_until('postgres', $query || "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')")
@@ -232,7 +233,7 @@ sql($node, "SELECT test.make('busy', 1000)");
 	my $slowest = 0;
 
 	$call = convert_until('busy', 4);
-	sql($node, "DELETE FROM test.stops; SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
+	sql($node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'; DELETE FROM test.stops");
 	eval { $call->quit };
 	$reader->query_safe('BEGIN; SELECT count(*) FROM busy');
 	$call = $node->background_psql('postgres');
@@ -298,6 +299,36 @@ sql($node, "SELECT test.make('given_up', 1000)");
 	is_sql($node, "SELECT test.leftovers(), test.is_partitioned('half_way'), count(*) FROM half_way", '|t|1000',
 		'given up then: it is partitioned, and nothing else is left');
 	sql($node, 'DROP TABLE half_way');
+}
+
+# what it leaves behind is dropped while others read, whatever a commit waits for
+{
+	my $call;
+
+	sql($node, "SELECT test.make('no_standby', 1000)");
+	$call = convert_until('no_standby', 5);
+	sql($node, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'; SELECT pg_reload_conf(); SET synchronous_commit = off; DELETE FROM test.stops");
+	$node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep')");
+	is_sql($node, "SET statement_timeout = '20s'; SELECT count(*) FROM no_standby", '1000', 'a commit that waits for a standby keeps no reader waiting');
+	sql($node, "ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()");
+	$call->query_until(qr/^ended$/m, "\\echo ended\n");
+	$call->quit;
+	is_sql($node, "SELECT test.leftovers(), test.is_partitioned('no_standby')", '|t', '... and when it waits no more, it ends');
+}
+
+# whose it is when it comes to the swap
+{
+	my $call;
+
+	sql($node, "CREATE ROLE former_owner; GRANT CREATE ON SCHEMA public TO former_owner; GRANT USAGE ON SCHEMA test TO former_owner;
+		GRANT SELECT ON test.stops TO former_owner; SELECT test.make('handed_on', 1000); ALTER TABLE handed_on OWNER TO former_owner");
+	$call = convert_until('handed_on', 4, undef, 'former_owner');
+	sql($node, "ALTER TABLE handed_on OWNER TO CURRENT_USER; DELETE FROM test.stops");
+	$call->query_until(qr/^ended$/m, "\\echo ended\n");
+	$call->quit;
+	is_sql($node, "SELECT test.is_partitioned('handed_on')", 'f', 'who does not own the table any more does not swap it');
+	ends_well('handed_on', 1000, '... its owner does');
+	sql($node, 'DROP OWNED BY former_owner; DROP ROLE former_owner');
 }
 
 # ---- nobody goes on, and rows come near the bound ----

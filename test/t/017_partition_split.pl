@@ -495,6 +495,12 @@ make_converted('named');
 	sleep 1.5;
 	is_sql($node, "SELECT relispartition FROM pg_class WHERE relname = 'named_hist'", 'f', 'who reads the table keeps the swap waiting');
 	is(may_write('named'), 'false', '... and meanwhile nobody may write to the copy');
+	my $leaf = sql($node, "SELECT relid::text FROM pg_partition_tree('named_hist') t WHERE isleaf ORDER BY 1 LIMIT 1 OFFSET 1");
+	is_sql($node, "CREATE ROLE test_all IN ROLE pg_read_all_data, pg_write_all_data; SET ROLE test_all;
+		WITH u AS (UPDATE named_hist SET n = 666 RETURNING 1), d AS (DELETE FROM $leaf RETURNING 1)
+		SELECT (SELECT count(*) FROM u), (SELECT count(*) FROM d), (SELECT count(*) FROM $leaf)", '0|0|0',
+		'... not even who may write to all tables, or read them');
+	sql($node, 'DROP ROLE test_all');
 	sql($node, 'INSERT INTO test.stops VALUES (100)');
 	$reader->query_safe('COMMIT');
 	$node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')") or die;
