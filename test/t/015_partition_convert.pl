@@ -146,6 +146,18 @@ sub convert_until
 	return $call;
 }
 
+# End a call where it naps, and wait until it has ended. (Between two naps it is not seen to wait.)
+sub end_call
+{
+	my ($call, $way) = @_;
+
+	$node->poll_query_until('postgres', "SELECT count(pg_${way}_backend(pid)) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+	  or die 'the conversion naps no more';
+	eval { $call->quit };
+	sql($node, 'DELETE FROM test.stops');
+	return;
+}
+
 # The rows are there, and the table takes new ones.
 sub is_usable
 {
@@ -177,8 +189,7 @@ foreach my $step (2, 3, 4, 40, 5, 6, 7)
 	{
 		my $call = convert_until('stopped', $step);
 
-		sql($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
-		eval { $call->quit };
+		end_call($call, 'terminate');
 	}
 	is_usable('stopped', 1000, "terminated where $steps->{$step}: the rows are there");
 	ends_well('stopped', 1000, '... and the next call goes on');
@@ -233,8 +244,7 @@ sql($node, "SELECT test.make('busy', 1000)");
 	my $slowest = 0;
 
 	$call = convert_until('busy', 4);
-	sql($node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'; DELETE FROM test.stops");
-	eval { $call->quit };
+	end_call($call, 'cancel');
 	$reader->query_safe('BEGIN; SELECT count(*) FROM busy');
 	$call = $node->background_psql('postgres');
 	$call->query_until(qr/^started$/m, "\\echo started\nCALL rowkeeper.partition_convert('busy');\n\\echo ended\n");
@@ -276,11 +286,10 @@ sql($node, "SELECT test.make('given_up', 1000)");
 	($code, $stdout, $stderr) = $node->psql('postgres', "SELECT rowkeeper.partition_off('given_up')");
 	like($stderr, qr/another session converts public\.given_up/, 'and may not give it up');
 	is_sql($node, "SELECT task, table_name, step, steps FROM rowkeeper.progress", 'partition_convert|given_up|3|8', 'its progress is shown');
-	sql($node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
-	eval { $call->quit };
+	end_call($call, 'cancel');
 	($code, $stdout, $stderr) = $node->psql('postgres', "CALL rowkeeper.partition_convert('given_up', 'created_at', '1 day')");
 	like($stderr, qr/was begun with other options/, 'it goes on as it was begun, or not at all');
-	sql($node, "SELECT rowkeeper.partition_off('given_up'); DELETE FROM test.stops");
+	sql($node, "SELECT rowkeeper.partition_off('given_up')");
 	is_sql($node, "SELECT test.leftovers(), test.is_partitioned('given_up')", '|f', 'given up: nothing is left of it');
 }
 
@@ -290,8 +299,7 @@ sql($node, "SELECT test.make('given_up', 1000)");
 
 	sql($node, "SELECT test.make('half_way', 1000)");
 	$call = convert_until('half_way', 5);
-	sql($node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'; DELETE FROM test.stops");
-	eval { $call->quit };
+	end_call($call, 'cancel');
 	isnt(sql($node, 'SELECT test.leftovers()'), '', 'interrupted after the swap');
 	is_sql($node, "SELECT check_name, level, object, remedy FROM rowkeeper.doctor() WHERE check_name = 'conversion'",
 		"conversion|warning|public.half_way|CALL rowkeeper.partition_convert('public.half_way')", 'which the doctor names, once');
@@ -336,8 +344,7 @@ sql($node, "SELECT test.make('given_up', 1000)");
 {
 	my $call = convert_until('given_up', 4);
 
-	sql($node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'; DELETE FROM test.stops");
-	eval { $call->quit };
+	end_call($call, 'cancel');
 	sql($node, "CALL rowkeeper.maintain()");
 	is_sql($node, "SELECT test.leftovers() <> ''", 't', 'maintenance lets it be');
 	is_sql($node, "SELECT check_name, level, object, remedy FROM rowkeeper.doctor() WHERE level <> 'info'",
@@ -362,8 +369,7 @@ sql($node, "SELECT test.make('altered', 1000)");
 {
 	my $call = convert_until('altered', 4);
 
-	sql($node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'; DELETE FROM test.stops");
-	eval { $call->quit };
+	end_call($call, 'cancel');
 	sql($node, "ALTER TABLE altered ADD COLUMN later int DEFAULT 7, DROP COLUMN v; CREATE INDEX altered_later ON altered (later);
 		CREATE VIEW seen_later AS SELECT later FROM altered; CREATE TABLE to_altered (id int PRIMARY KEY);
 		ALTER TABLE altered ADD COLUMN ref int REFERENCES to_altered; GRANT SELECT ON altered TO PUBLIC");
@@ -375,8 +381,7 @@ sql($node, "SELECT test.make('altered', 1000)");
 		'what was altered while it was converted is there');
 	sql($node, "SELECT test.make('altered_more', 1000)");
 	$call = convert_until('altered_more', 4);
-	sql($node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'; DELETE FROM test.stops");
-	eval { $call->quit };
+	end_call($call, 'cancel');
 	sql($node, "CREATE MATERIALIZED VIEW mv AS SELECT id FROM altered_more");
 	my ($code, $stdout, $stderr) = $node->psql('postgres', "CALL rowkeeper.partition_convert('altered_more')");
 	like($stderr, qr/materialized view public\.mv reads it/, 'what cannot follow is refused then, too');
@@ -394,8 +399,7 @@ foreach my $table ('other_key', 'whole_key')
 	my $column = $table eq 'other_key' ? 'v' : 'created_at';
 	my $call = convert_until($table, 4);
 
-	sql($node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'; DELETE FROM test.stops");
-	eval { $call->quit };
+	end_call($call, 'cancel');
 	sql($node, "ALTER TABLE $table DROP CONSTRAINT ${table}_pkey, ADD CONSTRAINT ${table}_pkey PRIMARY KEY (id, $column)");
 	sql($node, "CALL rowkeeper.partition_convert('$table')");
 	is_sql($node, "SELECT pg_get_constraintdef(oid), test.leftovers(), (SELECT count(*) FROM $table) FROM pg_constraint

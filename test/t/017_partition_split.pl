@@ -233,11 +233,11 @@ sub split_until
 	return $call;
 }
 
-sub terminate
+sub end_call
 {
-	my ($call) = @_;
+	my ($call, $way) = @_;
 
-	sql($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
+	sql($node, "SELECT pg_${way}_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
 	eval { $call->quit };
 	sql($node, 'DELETE FROM test.stops');
 	return;
@@ -283,7 +283,7 @@ foreach my $step (sort keys %$steps)
 
 		is(may_write('stopped'), $step < 8 ? 'false' : 'true', "rights where $steps->{$step}");
 		sql($node, 'SET ROLE test_writer; UPDATE stopped SET v = v WHERE id IN (1001, 2501)');
-		terminate($call);
+		end_call($call, 'terminate');
 		is(may_write('stopped'), $step < 8 ? 'false' : 'true', '... and once that has ended');
 		ends_well('stopped', $rows, "terminated where $steps->{$step}");
 	}
@@ -306,7 +306,7 @@ make_converted('altered');
 {
 	my $call = split_until('altered', 4);
 
-	terminate($call);
+	end_call($call, 'terminate');
 	sql($node, "ALTER TABLE altered ADD extra int DEFAULT 7; INSERT INTO altered (v, extra) VALUES ('after', 8)");
 	my $rows = write_to('altered');
 	ends_well('altered', $rows, 'a column was added');
@@ -315,7 +315,7 @@ make_converted('altered');
 {
 	my $call = split_until('altered', 4);
 
-	terminate($call);
+	end_call($call, 'terminate');
 	# what was altered back is altered
 	sql($node, "ALTER TABLE altered RENAME v TO u; INSERT INTO altered (u) VALUES ('between'); ALTER TABLE altered RENAME u TO v");
 	sql($node, "ALTER TABLE altered DISABLE TRIGGER ALL; DELETE FROM altered WHERE id = 17; ALTER TABLE altered ENABLE TRIGGER ALL");
@@ -325,7 +325,7 @@ make_converted('altered');
 {
 	my $call = split_until('altered', 4);
 
-	terminate($call);
+	end_call($call, 'terminate');
 	sql($node, 'DROP TABLE altered_hist; UPDATE altered SET n = 9 WHERE id = 5');
 	ends_well('altered', write_to('altered'), 'the copy was dropped');
 }
@@ -361,7 +361,7 @@ make_converted('altered');
 {
 	my $call = split_until('altered', 6);
 
-	terminate($call);
+	end_call($call, 'terminate');
 	sql($node, "CREATE ROLE test_other; ALTER TABLE altered OWNER TO test_other");
 	sql($node, "BEGIN; DELETE FROM altered WHERE id = 17; PREPARE TRANSACTION 'p'");
 	$call = $node->background_psql('postgres');
@@ -440,7 +440,7 @@ make_converted('read');
 {
 	my $call = split_until('read', 6);
 
-	terminate($call);
+	end_call($call, 'terminate');
 	sql($node, 'CREATE TABLE test.seen (id int PRIMARY KEY, v int); INSERT INTO test.seen VALUES (1, 0)');
 	# each reads what the other writes: one of them must fail
 	my ($first, $second) = (session($node), session($node));
@@ -466,10 +466,18 @@ make_converted('read');
 # ---- who waits for the swap, and before that keeps it waiting ----
 
 sql($node, <<'SQL');
+CREATE TABLE test.waiters (n int);
 CREATE FUNCTION test.linger() RETURNS event_trigger LANGUAGE plpgsql AS $$
+DECLARE
+	n int := 0;
 BEGIN
 	IF EXISTS (SELECT FROM test.stops WHERE step = 100) AND (SELECT relispartition FROM pg_class WHERE relname = 'named_hist') THEN
-		PERFORM pg_sleep(0.7);
+		FOR i IN 1 .. 14 LOOP
+			SELECT count(*) INTO n FROM pg_locks WHERE locktype = 'relation' AND NOT granted;
+			EXIT WHEN n = 4;
+			PERFORM pg_sleep(0.05);
+		END LOOP;
+		INSERT INTO test.waiters VALUES (n);
 	END IF;
 END $$;
 CREATE EVENT TRIGGER linger ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION test.linger();
@@ -478,7 +486,7 @@ make_converted('named');
 {
 	my $call = split_until('named', 6);
 
-	terminate($call);
+	end_call($call, 'terminate');
 	my $wide = sql($node, "SELECT partition::text FROM rowkeeper._partition_splits WHERE relation = 'named'::regclass");
 	my $reader = session($node);
 	my @waiting = map { $node->background_psql('postgres', on_error_stop => 0, extra_params => ['--set=ON_ERROR_STOP=0']) } 1 .. 4;
@@ -505,7 +513,6 @@ make_converted('named');
 	$reader->query_safe('COMMIT');
 	$node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')") or die;
 	$waiting[$_]->query_until(qr/^sent$/m, "\\echo sent\n$statements[$_];\n\\echo done\n") foreach 0 .. 3;
-	is_sql($node, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'", '4', 'who has its first partition by name waits for the swap');
 	foreach my $number (0 .. 3)
 	{
 		$waiting[$number]->query_until(qr/^done$/m, '');
@@ -516,6 +523,7 @@ make_converted('named');
 	$call->quit;
 	$reader->quit;
 	sql($node, 'DELETE FROM test.stops');
+	is_sql($node, 'SELECT max(n) FROM test.waiters', '4', 'who has its first partition by name has waited for the swap');
 	is(may_write('named'), 'true', 'who may write to the table may write to its partitions');
 	is_sql($node, 'SELECT count(*), test.leftovers(), (SELECT n FROM named WHERE id = 7) FROM named', '3000||1', '... and all rows are there');
 	sql($node, 'DROP EVENT TRIGGER linger; DROP TABLE named');
@@ -533,22 +541,21 @@ make_converted('shared');
 	like($stderr, qr/another session splits public.shared/, '... and nobody gives it up meanwhile');
 	sql($node, 'CALL rowkeeper.maintain()');
 	is_sql($node, "SELECT count(*) FROM rowkeeper._maintain_log WHERE error IS NOT NULL", '0', 'maintenance goes on');
-	sql($node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'; DELETE FROM test.stops");
-	eval { $call->quit };
+	end_call($call, 'cancel');
 	ends_well('shared', write_to('shared'), 'cancelled');
 }
 make_converted('taken');
 {
 	my $call = split_until('taken', 4);
 
-	terminate($call);
+	end_call($call, 'terminate');
 	sql($node, "SELECT rowkeeper.partition('taken', keep => '1 day', on_expiry => 'detach')");
 	sql($node, "CALL rowkeeper.partition_convert('taken')");
 	is_sql($node, "SELECT count(*), test.leftovers() FROM taken", '3000|', 'retention that was switched on meanwhile');
 	sql($node, "SELECT rowkeeper.partition('taken', keep => '0')");
 	make_converted('detached');
 	$call = split_until('detached', 4);
-	terminate($call);
+	end_call($call, 'terminate');
 	my $wide = sql($node, "SELECT partition::text FROM rowkeeper._partition_splits WHERE relation = 'detached'::regclass");
 
 	sql($node, "ALTER TABLE detached DETACH PARTITION $wide");
@@ -565,7 +572,7 @@ make_converted('leaving');
 {
 	my $call = split_until('leaving', 4);
 
-	terminate($call);
+	end_call($call, 'terminate');
 	is_sql($node, "SELECT check_name, remedy FROM rowkeeper.doctor() WHERE object ~ 'leaving'",
 		"split|CALL rowkeeper.partition_convert('public.leaving')", 'the doctor names what was interrupted');
 	sql($node, "SELECT rowkeeper.partition_off('leaving')");
