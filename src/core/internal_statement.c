@@ -373,7 +373,6 @@ rk_fetch_text_planned(SPIPlanPtr *plan, Oid object, const char *sql)
 		MemoryContext old = MemoryContextSwitchTo(caller);
 
 		text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();

@@ -24,7 +24,6 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -124,17 +123,6 @@ show_progress(Call *call, int step)
 	rk_progress_update(step, 0);
 }
 
-/*
- * The commit waits for no disk or standby while others wait for it: what comes
- * after it does. Should it be lost in a crash, so is all that was written since.
- */
-static void
-commit_at_once(void)
-{
-	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_LOCAL, true, 0, false);
-}
-
 /* ---- step 1 ---- */
 
 static void
@@ -142,7 +130,7 @@ add_check(void *arg)
 {
 	Call	   *call = arg;
 
-	commit_at_once();
+	rk_partition_commit_at_once();
 	rk_convert_drop_check(call->conversion);
 	rk_convert_run(call->conversion->owner, false, rk_convert_check_sql(call->conversion, false));
 	rk_convert_write(call->conversion);
@@ -302,7 +290,7 @@ swap_under_locks(void *arg)
 	Call	   *call = arg;
 
 	rk_partition_note_locked();
-	commit_at_once();
+	rk_partition_commit_at_once();
 	rk_convert_check_prepared(call->conversion, call->swap);
 	rk_convert_swap(NULL, call->conversion, call->swap);
 	call->root = call->swap->root;
@@ -413,7 +401,7 @@ drop_left_over(void *arg)
 {
 	Call	   *call = arg;
 
-	commit_at_once();
+	rk_partition_commit_at_once();
 	rk_convert_drop_left_over(call->relid);
 }
 

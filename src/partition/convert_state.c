@@ -156,6 +156,7 @@ rk_convert_find_index(const RkConversion *conversion, bool *usable)
 	Datum		values[2];
 	bool		isnull;
 	Datum		found;
+	char	   *answer;
 
 	values[0] = ObjectIdGetDatum(conversion->relid);
 	values[1] = CStringGetTextDatum(conversion->key);
@@ -169,19 +170,12 @@ rk_convert_find_index(const RkConversion *conversion, bool *usable)
 					 2, types, values, NULL, &isnull);
 	if (isnull)
 		return NULL;
-	*usable = TextDatumGetCString(found)[0] == '1';
-	return TextDatumGetCString(found) + 1;
+	answer = TextDatumGetCString(found);
+	*usable = answer[0] == '1';
+	return answer + 1;
 }
 
-/* What the swap needed, and its first partition does not need: how it is dropped. */
-static List *
-left_over(Oid root)
-{
-	return rk_convert_errands(root, "SELECT role, statement FROM rowkeeper._partition_convert_left_over WHERE root = $1"
-							  " ORDER BY statement COLLATE \"C\"");
-}
-
-/* The partitions that have it: one, or none. */
+/* The partitions that have what the swap needed, and they do not: one, or none. */
 List *
 rk_convert_left_over_in(Oid root)
 {
@@ -209,9 +203,11 @@ rk_convert_left_over_index(Oid root)
 void
 rk_convert_drop_left_over(Oid root)
 {
+	List	   *errands = rk_convert_errands(root, "SELECT role, statement FROM rowkeeper._partition_convert_left_over"
+											 " WHERE root = $1 ORDER BY statement COLLATE \"C\"");
 	ListCell   *lc;
 
-	foreach(lc, left_over(root))
+	foreach(lc, errands)
 		rk_convert_run(((RkConvertErrand *) lfirst(lc))->role, true, ((RkConvertErrand *) lfirst(lc))->sql);
 }
 

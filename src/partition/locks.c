@@ -201,6 +201,18 @@ rk_partition_is_for_lock(const ErrorData *error)
 }
 
 /*
+ * The commit of this transaction waits for no disk or standby while others wait
+ * for it: what comes after it does. Should it be lost in a crash, so is all that
+ * was written since.
+ */
+void
+rk_partition_commit_at_once(void)
+{
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/*
  * Take the locks (the last one's relid is InvalidOid) and do something, or
  * nothing at all: false where a lock could not be had in time. Everything
  * that body() changes settings for ends with it. insist: of later attempts.

@@ -225,6 +225,7 @@ extern bool rk_partition_may_attach(const RkPartitionSet *set);
 extern bool rk_partition_try_for(int limit, const RkLockRequest *locks, void (*body) (void *arg), void *arg,
 								 bool insist, ErrorData **failure);
 extern bool rk_partition_is_for_lock(const ErrorData *error);
+extern void rk_partition_commit_at_once(void);
 extern int	rk_partition_pause(int attempts);
 extern void rk_partition_wait(int attempts, int at_least);
 extern void rk_partition_note_locked(void);

@@ -417,7 +417,7 @@ count_expired(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run, List 
 	/* what a split has put above them goes with the last of them */
 	foreach(lc, set->histories)
 		if (rk_partition_is_past(set, ((RkPartition *) lfirst(lc))->upper))
-		turn->expired = lappend_oid(turn->expired, ((RkPartition *) lfirst(lc))->relid);
+			turn->expired = lappend_oid(turn->expired, ((RkPartition *) lfirst(lc))->relid);
 	MemoryContextSwitchTo(old);
 	turn->counted = true;
 }
@@ -473,8 +473,7 @@ take_outcome(RkTurn *turn, RkMaintainRun *run)
 	}
 	if (run->outcome != RK_OUTCOME_FAILED)
 		return true;
-	if (run->toplevel_error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-		run->toplevel_error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED &&
+	if (!rk_partition_is_for_lock(run->toplevel_error) &&
 		!is_overtaken(turn, run->toplevel_error))
 		ReThrowError(run->toplevel_error);
 	rk_partition_fail_later(turn, run, run->toplevel_error);

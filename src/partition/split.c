@@ -28,7 +28,6 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -68,8 +67,7 @@ try_step(RkSplitCall *call, RkSplitStep step)
 	call->for_good = false;
 	XactIsoLevel = XACT_READ_COMMITTED;
 	if (step != rk_split_analyze)
-		(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_LOCAL, true, 0, false);
+		rk_partition_commit_at_once();
 	error = rk_attempt(run_step, &run);
 	MemoryContextSwitchTo(old);
 	if (error == NULL)
@@ -85,9 +83,7 @@ try_step(RkSplitCall *call, RkSplitStep step)
 bool
 rk_split_is_in_the_way(const ErrorData *error)
 {
-	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
+	return rk_partition_is_for_lock(error) || error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
 }
 
 static void

@@ -296,7 +296,7 @@ static void
 read_columns(Columns *columns, Mirror *mirror, TupleDesc desc)
 {
 	StringInfo	lists[] = {&columns->names, &columns->values, &columns->here, &columns->there,
-	&columns->excluded, &columns->changes};
+		&columns->excluded, &columns->changes};
 
 	for (int i = 0; i < lengthof(lists); i++)
 		initStringInfo(lists[i]);

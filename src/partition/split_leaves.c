@@ -376,8 +376,7 @@ rk_split_make_leaves(RkSplitCall *call)
 		if (is_leaf_made(split, rk_partition_schema_of_new(set), leaf.wanted->name))
 			continue;
 		error = rk_attempt(make_leaf, &leaf);
-		if (error != NULL && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-			error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+		if (error != NULL && !rk_partition_is_for_lock(error))
 			ReThrowError(error);
 		call->failure = error;
 		/* what was locked for it is given back */

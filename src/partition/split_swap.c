@@ -42,13 +42,19 @@ typedef struct Swap
 	char	   *upper;
 } Swap;
 
+static void
+dress(const RkSplit *split, Oid relid, bool access)
+{
+	rk_partition_dress(get_partition_parent(relid, true), relid, split->owner, access);
+}
+
 void
 rk_split_dress_tree(const RkSplit *split, bool access)
 {
 	ListCell   *lc;
 
 	foreach(lc, rk_relation_tree(split->history, NoLock))
-		rk_partition_dress(get_partition_parent(lfirst_oid(lc), true), lfirst_oid(lc), split->owner, access);
+		dress(split, lfirst_oid(lc), access);
 }
 
 /*
@@ -271,11 +277,11 @@ typedef struct Dressing
 } Dressing;
 
 static void
-dress(void *arg)
+open_one(void *arg)
 {
 	const Dressing *dressing = arg;
 
-	rk_partition_dress(get_partition_parent(dressing->relid, true), dressing->relid, dressing->split->owner, true);
+	dress(dressing->split, dressing->relid, true);
 }
 
 /* One of the new tables is made as the table is now; call->batches: which. */
@@ -297,7 +303,7 @@ open_next(RkSplitCall *call)
 		return;
 	call->more = true;
 	dressing.relid = list_nth_oid(tree, call->batches);
-	if (rk_partition_try(none, dress, &dressing, call->insist, &call->failure))
+	if (rk_partition_try(none, open_one, &dressing, call->insist, &call->failure))
 		call->batches++;
 }
 
