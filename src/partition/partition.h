@@ -394,6 +394,7 @@ typedef struct RkSplitCall
 	bool		for_good;		/* what fails now would fail the next call,
 								 * too */
 	bool		swapped;
+	bool		opened;			/* to who may read and write the table */
 	bool		nothing;		/* is to be split */
 	int			attempts;		/* at the swap */
 	ErrorData  *failure;		/* of a lock, in this step */
@@ -454,8 +455,7 @@ extern void rk_split_compare(RkSplitCall *call);
 
 /* split_swap.c: one for the other */
 extern void rk_split_swap(RkSplitCall *call);
-extern void rk_split_dress_tree(const RkSplit *split, bool access);
-extern void rk_split_release(RkSplitCall *call);
+extern void rk_split_open_at_once(const RkSplit *split);
 extern void rk_split_open(RkSplitCall *call);
 extern void rk_split_drop_old(RkSplitCall *call);
 extern void rk_split_finish(RkSplitCall *call);

@@ -13,7 +13,7 @@
  *	   not see rows there that he sees here
  *	5  both are compared, in one snapshot
  *	6  the swap: one is detached, the other attached (split_swap.c)
- *	7  that gets the table's rights, the old one is dropped
+ *	7  the old one is dropped, and what the swap left for later is done
  *	8  ANALYZE
  *
  * Here are the order of these steps, and how one is run. A row of
@@ -25,7 +25,6 @@
 #include "partition/partition.h"
 
 #include "access/xact.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -72,7 +71,7 @@ try_step(RkSplitCall *call, RkSplitStep step)
 	MemoryContextSwitchTo(old);
 	if (error == NULL)
 	{
-		SPI_commit();
+		rk_commit();
 		CHECK_FOR_INTERRUPTS();
 	}
 	return error;
@@ -154,7 +153,7 @@ take_back(RkSplitCall *call, RkSplitStep step)
 		call->insist = attempts > 0;
 		error = try_step(call, step);
 		if (error != NULL)
-			SPI_commit();
+			rk_commit();
 		if (error == NULL && call->failure == NULL)
 			return true;
 		if ((error != NULL && !rk_split_is_in_the_way(error)) ||
@@ -192,7 +191,7 @@ fail(RkSplitCall *call, RkSplitStep step, ErrorData *error)
 
 	/* where the error is stays */
 	call->step_context = AllocSetContextCreate(call->context, "rowkeeper split failure", ALLOCSET_DEFAULT_SIZES);
-	SPI_commit();
+	rk_commit();
 	if (!goes_on && try_step(call, judge) == NULL)
 	{
 		if (call->altered && step != stop_watching && step != undo_all)
@@ -201,7 +200,7 @@ fail(RkSplitCall *call, RkSplitStep step, ErrorData *error)
 			(void) take_back(call, undo_all);
 	}
 	rk_progress_end();
-	SPI_commit();
+	rk_commit();
 	ReThrowError(error);
 }
 
@@ -275,7 +274,7 @@ rk_split_give_way(RkSplitCall *call, RkSplitStep step, void (*failed) (RkSplitCa
 			fail(call, step, error);
 			return 1;
 		}
-		SPI_commit();
+		rk_commit();
 		wait_for_others(call, error, since, attempts);
 	}
 }
@@ -383,7 +382,7 @@ rk_partition_split(Oid root)
 
 	call.context = AllocSetContextCreate(CurrentMemoryContext, "rowkeeper split", ALLOCSET_DEFAULT_SIZES);
 	call.step_context = AllocSetContextCreate(call.context, "rowkeeper split step", ALLOCSET_DEFAULT_SIZES);
-	SPI_commit();
+	rk_commit();
 	while (!call.swapped)
 	{
 		rk_split_commit(&call, resume);
@@ -404,7 +403,6 @@ rk_partition_split(Oid root)
 		rk_split_commit(&call, begin_progress);
 		run_once(&call);
 	}
-	rk_split_insist(&call, rk_split_release);
 	rk_split_open(&call);
 	rk_split_insist(&call, rk_split_drop_old);
 	rk_split_commit(&call, rk_split_finish);

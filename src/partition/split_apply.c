@@ -218,11 +218,11 @@ find_history(Mirror *mirror)
 		look(&plan, "SELECT s.history::oid, s.swapped, r.relforcerowsecurity AND x.runs_code,"
 			 "  CASE WHEN x.runs_code THEN s.search_path END,"
 			 "  c.oid IS NOT NULL AND NOT EXISTS (SELECT unnest(s.objects) EXCEPT SELECT unnest(o.objects))"
-			 "   AND NOT EXISTS (SELECT x FROM unnest(o.objects) x WHERE x LIKE 'column %' EXCEPT SELECT unnest(s.objects))"
+			 "   AND NOT EXISTS (SELECT FROM unnest(o.objects) x WHERE x LIKE 'column %' AND x <> ALL (s.objects))"
 			 "   AND (SELECT bool_and(has_table_privilege(c.relowner, c.oid, p)) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p)"
 			 " FROM rowkeeper._partition_splits s LEFT JOIN pg_class r ON r.oid = s.relation LEFT JOIN pg_class c ON c.oid = s.history"
-			 " CROSS JOIN LATERAL (SELECT rowkeeper._partition_split_runs_code(s.history)) x (runs_code)"
-			 " CROSS JOIN LATERAL (SELECT " RK_SPLIT_OBJECTS("s.relation, s.partition, s.history") ") o (objects)"
+			 " CROSS JOIN LATERAL (SELECT rowkeeper._partition_split_runs_code(s.history) OFFSET 0) x (runs_code)"
+			 " CROSS JOIN LATERAL (SELECT " RK_SPLIT_OBJECTS("s.relation, s.partition, s.history") " OFFSET 0) o (objects)"
 			 " WHERE s.partition = $1 AND s.watched", mirror->wide))
 		useful = take_over(mirror, SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
 	SPI_finish();

@@ -398,9 +398,10 @@ check_seen(Oid root)
 static void
 finish(FunctionCallInfo fcinfo, const RkSplit *split)
 {
-	rk_split_drop_constraint(split);
 	if (OidIsValid(split->history) && get_rel_relispartition(split->history))
-		rk_split_dress_tree(split, true);
+		rk_split_open_at_once(split);
+	else
+		rk_split_drop_constraint(split);
 	if (OidIsValid(split->wide))
 	{
 		char	   *name = pstrdup(rk_relation_name(split->wide));

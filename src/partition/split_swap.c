@@ -6,9 +6,10 @@
  * looked at before is looked at again once the locks are had: nothing may have
  * come in between.
  *
- * Who may read or write the table may do so to the copy only after the swap: until
- * then it has none of the table's triggers, and nobody looks at its rows again.
- * Whoever reads and writes through the table needs no rights there.
+ * Who may read or write the table may do so to the copy from the swap on, or later
+ * where there are many partitions: until then it has none of the table's triggers,
+ * and nobody looks at its rows again. Whoever reads and writes through the table
+ * needs no rights there.
  *
  * The old partition is empty from then on, so that no foreign key finds a row in
  * it, and has another name: whoever has waited for the swap with the old one (a
@@ -34,27 +35,53 @@
 
 /* ---- the swap ---- */
 
+/* Tables that are made the table's own while others wait, a millisecond each, and until when: event triggers may be slow. */
+#define TABLES_AT_ONCE 16
+#define OPEN_UNTIL_MS 100
+
 typedef struct Swap
 {
 	RkSplitCall *call;
 	const RkSplit *split;
+	List	   *tree;			/* of the copy */
 	char	   *lower;
 	char	   *upper;
 } Swap;
 
-static void
-dress(const RkSplit *split, Oid relid, bool access)
-{
-	rk_partition_dress(get_partition_parent(relid, true), relid, split->owner, access);
-}
-
-void
-rk_split_dress_tree(const RkSplit *split, bool access)
+/*
+ * The tables are as the table is, with its rights and row security where access
+ * is true. false: not all by then.
+ */
+static bool
+dress(const RkSplit *split, List *tables, bool access, TimestampTz deadline)
 {
 	ListCell   *lc;
 
-	foreach(lc, rk_relation_tree(split->history, NoLock))
-		dress(split, lfirst_oid(lc), access);
+	foreach(lc, tables)
+	{
+		if (GetCurrentTimestamp() >= deadline)
+			return false;
+		rk_partition_dress(get_partition_parent(lfirst_oid(lc), true), lfirst_oid(lc), split->owner, access);
+	}
+	return true;
+}
+
+/* The copy is the table's own: so are its rights and row security, and what ATTACH went by goes. */
+void
+rk_split_open_at_once(const RkSplit *split)
+{
+	rk_split_drop_constraint(split);
+	(void) dress(split, rk_relation_tree(split->history, NoLock), true, DT_NOEND);
+}
+
+/* The same within the swap, where others wait; false: some of it is left for later. */
+static bool
+open_in_time(const RkSplit *split, List *tree, TimestampTz deadline)
+{
+	if (list_length(tree) > TABLES_AT_ONCE || !dress(split, tree, true, deadline))
+		return false;
+	rk_split_drop_constraint(split);
+	return true;
 }
 
 /*
@@ -151,7 +178,9 @@ swap_under_locks(void *arg)
 {
 	Swap	   *swap = arg;
 	const RkSplit *split = swap->split;
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OPEN_UNTIL_MS);
 	char	   *root;
+	bool		opened;
 
 	rk_partition_note_locked();
 	/* what was found before is to be true now */
@@ -166,10 +195,12 @@ swap_under_locks(void *arg)
 	empty(split->wide);
 	rk_partition_run(split->owner, psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)", root,
 											rk_relation_name(split->history), swap->lower, swap->upper));
+	opened = open_in_time(split, swap->tree, deadline);
 	/* by an index: which one is the table's they know only now */
-	if (rk_exists_about(rk_extension_owner(), split->root, "SELECT 1 FROM pg_class WHERE oid = $1 AND relreplident = 'i'"))
-		rk_split_dress_tree(split, false);
+	if (!opened && rk_exists_about(rk_extension_owner(), split->root, "SELECT 1 FROM pg_class WHERE oid = $1 AND relreplident = 'i'"))
+		(void) dress(split, swap->tree, false, DT_NOEND);
 	rk_split_note(split, "swapped = true");
+	swap->call->opened = opened;
 	swap->call->swapped = true;
 }
 
@@ -187,9 +218,8 @@ add_tree_locks(RkLockRequest *locks, int *count, List *tree)
  * is about to write to the copy, too, has to come to his end.
  */
 static RkLockRequest *
-swap_locks(const RkSplit *split)
+swap_locks(const RkSplit *split, List *tree)
 {
-	List	   *tree = rk_relation_tree(split->history, NoLock);
 	int			count;
 	RkLockRequest *partners = rk_split_partner_locks(split->root, ShareRowExclusiveLock, 0, &count);
 	RkLockRequest *locks = palloc0(sizeof(RkLockRequest) * (list_length(tree) + count + 3));
@@ -224,6 +254,7 @@ swap(RkSplitCall *call)
 		return;
 	swap.lower = rk_partition_lower_text(set, wide);
 	swap.upper = rk_partition_upper_text(set, wide);
+	swap.tree = rk_relation_tree(split->history, NoLock);
 	rk_partition_dress_prepare(split->root);
 	/* nobody waits for us while we wait for them */
 	call->failure = rk_attempt(look_for_readers, &split->wide);
@@ -233,7 +264,7 @@ swap(RkSplitCall *call)
 		return;
 	call->attempts++;
 	XLogFlush(GetLastImportantRecPtr());
-	(void) rk_partition_try_for(RK_LONGEST_SWAP_MS, swap_locks(split), swap_under_locks, &swap,
+	(void) rk_partition_try_for(RK_LONGEST_SWAP_MS, swap_locks(split, swap.tree), swap_under_locks, &swap,
 								call->insist, &call->failure);
 }
 
@@ -257,8 +288,8 @@ drop_constraint(void *arg)
  * The CHECK for which ATTACH has read no rows. To drop it takes longer than the
  * swap where there are many partitions: nobody is to wait for both at once.
  */
-void
-rk_split_release(RkSplitCall *call)
+static void
+release(RkSplitCall *call)
 {
 	RkSplit    *split = rk_split_current(call->root);
 	List	   *tree = OidIsValid(split->history) ? rk_relation_tree(split->history, NoLock) : NIL;
@@ -270,29 +301,28 @@ rk_split_release(RkSplitCall *call)
 	(void) rk_partition_try_for(RK_LONGEST_SWAP_MS, locks, drop_constraint, split, call->insist, &call->failure);
 }
 
-typedef struct Dressing
+typedef struct Opening
 {
 	const RkSplit *split;
-	Oid			relid;
-} Dressing;
+	List	   *tables;
+} Opening;
 
 static void
-open_one(void *arg)
+open_some(void *arg)
 {
-	const Dressing *dressing = arg;
+	const Opening *opening = arg;
 
-	dress(dressing->split, dressing->relid, true);
+	(void) dress(opening->split, opening->tables, true, DT_NOEND);
 }
 
-/* One of the new tables is made as the table is now; call->batches: which. */
+/* Some of the new tables are made as the table is now; call->batches: how many are. */
 static void
 open_next(RkSplitCall *call)
 {
 	RkSplit    *split = rk_split_current(call->root);
-	RkLockRequest none[] = {
-		{InvalidOid, NoLock}
-	};
-	Dressing	dressing = {.split = split};
+	RkLockRequest locks[TABLES_AT_ONCE + 1] = {{InvalidOid, NoLock}};
+	int			count = 0;
+	Opening		opening = {.split = split};
 	List	   *tree;
 
 	call->more = false;
@@ -302,15 +332,19 @@ open_next(RkSplitCall *call)
 	if (call->batches >= list_length(tree))
 		return;
 	call->more = true;
-	dressing.relid = list_nth_oid(tree, call->batches);
-	if (rk_partition_try(none, open_one, &dressing, call->insist, &call->failure))
-		call->batches++;
+	opening.tables = list_truncate(list_copy_tail(tree, call->batches), TABLES_AT_ONCE);
+	add_tree_locks(locks, &count, opening.tables);
+	if (rk_partition_try(locks, open_some, &opening, call->insist, &call->failure))
+		call->batches += count;
 }
 
-/* The copy is the table's own: so are its rights and row security now. */
+/* What the swap has not done, since there are many, or a call was interrupted. */
 void
 rk_split_open(RkSplitCall *call)
 {
+	if (call->opened)
+		return;
+	rk_split_insist(call, release);
 	call->batches = 0;
 	do
 		rk_split_insist(call, open_next);
@@ -336,6 +370,7 @@ rk_split_drop_old(RkSplitCall *call)
 	int			count;
 	RkLockRequest *locks;
 
+	rk_progress_update(7, 0);
 	if (!OidIsValid(split->wide))
 		return;
 	locks = rk_split_partner_locks(split->wide, AccessExclusiveLock, 1, &count);

@@ -71,18 +71,21 @@ def convert(server, call):
     return took, float(held.group(1)), int(held.group(2))
 
 
-def slowest(folder, began, ended):
-    """The slowest transaction of those that ended within that time, in milliseconds."""
+def slowest(folder, began, ended, since_due=True):
+    """
+    The slowest transaction of those that ended within that time, in milliseconds:
+    since it was due, or since it began; before that all sessions were busy.
+    """
     worst = 0.0
     for path in glob.glob(folder + "/log.*"):
         with open(path) as log:
             for line in log:
                 fields = line.split()
-                if len(fields) < 6 or not fields[2].isdigit():
+                if len(fields) < 7 or not fields[2].isdigit():
                     continue
                 at = float(fields[4]) + float(fields[5]) / 1e6
                 if began <= at <= ended:
-                    worst = max(worst, float(fields[2]) / 1000)
+                    worst = max(worst, (float(fields[2]) - (0 if since_due else float(fields[6]))) / 1000)
     return worst
 
 

@@ -8,8 +8,9 @@ ones, which insert, change and delete rows and move some to another period. Each
 notes in a ledger what it has done to the number of rows and their sum, so a
 checker can say of every snapshot it takes whether a row is lost, doubled or
 invisible there: what it counts is what the ledger says. Told are the slowest
-transaction meanwhile, beside the slowest of as long a time before, how long the
-swap kept the table locked, and how many snapshots were wrong.
+transaction meanwhile, since it began and since it was due (before it began all
+sessions were busy), beside the slowest of as long a time before, how long the swap
+kept the table locked, and how many snapshots were wrong.
 """
 
 import threading
@@ -111,7 +112,8 @@ def measure(server, rows, before):
     checker.end()
     process.terminate()
     _, errors = process.communicate()
-    return {"before": slowest(folder, began - before + 1, began), "during": slowest(folder, began, ended),
+    return {"before": slowest(folder, began - before + 1, began, False), "during": slowest(folder, began, ended, False),
+            "due_before": slowest(folder, began - before + 1, began), "due": slowest(folder, began, ended),
             "held": held, "attempts": attempts, "took": took, "errors": errors.count("ERROR"),
             "checks": checker.checks, "wrong": checker.wrong, "after": checker.after,
             "partitions": server.value("SELECT count(*) FROM pg_partition_tree('split_loaded_hist') WHERE isleaf AND level = 1")}
@@ -139,7 +141,7 @@ def tables(results):
         return
     yield ("Split of a wide partition under load",
            ["rows", "partitions", "in all, s", "swap holds its locks, ms", "attempts", "slowest transaction, ms",
-            "before it, ms", "failed", "snapshots", "after the swap", "wrong"],
+            "before it, ms", "since due, ms", "before it, ms", "failed", "snapshots", "after the swap", "wrong"],
            [[str(rows), r["partitions"], "%.1f" % r["took"], "%.1f" % r["held"], str(r["attempts"]),
-             "%.0f" % r["during"], "%.0f" % r["before"], str(r["errors"]), str(r["checks"]), str(r["after"]),
+             "%.0f" % r["during"], "%.0f" % r["before"], "%.0f" % r["due"], "%.0f" % r["due_before"], str(r["errors"]), str(r["checks"]), str(r["after"]),
              str(r["wrong"])] for rows, r in results["split"].items()])
