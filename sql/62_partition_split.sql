@@ -8,8 +8,10 @@ CREATE TABLE rowkeeper._partition_splits (
 	history regclass, -- what takes its place
 	first bigint NOT NULL, -- where the period of its oldest row begins, on the key's scale
 	search_path text NOT NULL, -- of the owner's code, where it is run for whoever writes
-	objects text[], -- what table, partition and copy had then, by version
+	objects bigint NOT NULL, -- what table, partition and copy had then, by version
+	options jsonb NOT NULL, -- by which its partitions are made
 	watched boolean NOT NULL DEFAULT false, -- it has the triggers
+	runs_code boolean NOT NULL DEFAULT false, -- users' code may run where a row is written to the copy
 	position text[], -- the last key that was copied
 	scanned boolean NOT NULL DEFAULT false, -- all were looked at once
 	copied_at bigint, -- a transaction after the last that copied some
@@ -34,49 +36,12 @@ REVOKE ALL ON rowkeeper._partition_split_misses FROM PUBLIC;
 COMMENT ON TABLE rowkeeper._partition_split_misses IS
 'Transactions whose changes the copy of a partition that is being divided has not got.';
 
--- What must not change meanwhile. The row version is part of it: what is
--- altered and altered back is not the same.
-CREATE FUNCTION rowkeeper._partition_split_objects(target oid, partition oid, history oid) RETURNS TABLE (item text)
-LANGUAGE sql STABLE PARALLEL UNSAFE
-BEGIN ATOMIC
-	SELECT x.item
-	FROM (
-		SELECT pg_catalog.format('column %s %s %s', a.attrelid, a.attnum, a.xmin) AS item
-		FROM pg_catalog.pg_attribute a WHERE a.attrelid IN ($1, $2) AND a.attnum > 0
-		UNION ALL
-		-- its rights follow the table's
-		SELECT pg_catalog.format('column %s %s %L %s %s %s %s', a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod,
-			a.attcollation, a.attgenerated)
-		FROM pg_catalog.pg_attribute a WHERE a.attrelid = $3 AND a.attnum > 0
-		UNION ALL
-		SELECT pg_catalog.format('constraint %s %s', k.oid, k.xmin)
-		FROM pg_catalog.pg_constraint k WHERE k.conrelid IN ($1, $2, $3)
-		UNION ALL
-		-- the copy's replica identity follows the table's
-		SELECT pg_catalog.format('index %s %s', i.indexrelid, CASE WHEN i.indrelid <> $3 THEN i.xmin END)
-		FROM pg_catalog.pg_index i WHERE i.indrelid IN ($1, $2, $3)
-		UNION ALL
-		SELECT pg_catalog.format('owner %s %s %s %s %s', c.oid, c.relowner, c.relpersistence, c.relreplident, s.xmin)
-		FROM pg_catalog.pg_class c
-			LEFT JOIN pg_catalog.pg_shdepend s ON s.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND s.objid = c.oid
-				AND s.objsubid = 0 AND s.deptype = 'o'
-				AND s.dbid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
-		WHERE c.oid IN ($1, $2, $3)
-		UNION ALL
-		SELECT pg_catalog.format('partition %s %s %s %s', i.inhrelid, i.inhparent, i.inhdetachpending, i.xmin)
-		FROM pg_catalog.pg_inherits i WHERE i.inhparent = $3 OR i.inhrelid IN ($2, $3)
-		UNION ALL
-		-- as long as its partitions are made
-		SELECT pg_catalog.format('options %s', m.options - '{ahead,keep,on_expiry,archive_schema,brin}'::text[])
-		FROM rowkeeper._partition_registry m WHERE $3 = 0 AND m.root = $1
-		UNION ALL
-		SELECT pg_catalog.format('trigger %s %s', g.oid, g.xmin)
-		FROM pg_catalog.pg_trigger g WHERE $3 <> 0 AND g.tgrelid = $2 AND g.tgname IN ('!rowkeeper_split', '!rowkeeper_split_truncate')
-	) x;
-END;
+-- What must not change meanwhile.
+CREATE FUNCTION rowkeeper._partition_split_objects(target oid, partition oid, history oid) RETURNS bigint
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'rowkeeper_partition_split_objects';
 REVOKE ALL ON FUNCTION rowkeeper._partition_split_objects(oid, oid, oid) FROM PUBLIC;
 COMMENT ON FUNCTION rowkeeper._partition_split_objects(oid, oid, oid) IS
-'What a table, its wide partition and the copy of that have, by version; for who divides the partition.';
+'What a table, its wide partition and the copy of that have, by version, as one number; for who divides the partition.';
 
 CREATE FUNCTION rowkeeper._partition_split_runs_code(history oid) RETURNS boolean
 LANGUAGE sql STABLE PARALLEL UNSAFE

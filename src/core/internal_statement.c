@@ -361,7 +361,7 @@ rk_fetch_text_planned(SPIPlanPtr *plan, Oid object, const char *sql)
 	Oid			types[1] = {OIDOID};
 	Datum		values[1] = {ObjectIdGetDatum(object)};
 	MemoryContext caller = CurrentMemoryContext;
-	char	   *text = NULL;
+	char	   *answer = NULL;
 	RkIdentity	saved;
 
 	rk_identity_assume(&saved, rk_extension_owner(), false);
@@ -372,12 +372,12 @@ rk_fetch_text_planned(SPIPlanPtr *plan, Oid object, const char *sql)
 	{
 		MemoryContext old = MemoryContextSwitchTo(caller);
 
-		text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+		answer = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
 	rk_identity_restore(&saved);
-	return text;
+	return answer;
 }
 
 /*

@@ -408,10 +408,6 @@ typedef void (*RkSplitStep) (RkSplitCall *call);
 #define RK_SPLIT_CHECK "rowkeeper_split"
 #define RK_SPLIT_POLICY "rowkeeper_split"
 
-/* SQL: what they have that are named by these arguments, by version */
-#define RK_SPLIT_OBJECTS(arguments) \
-	"ARRAY(SELECT o.item FROM rowkeeper._partition_split_objects(" arguments ") o ORDER BY o.item COLLATE \"C\")"
-
 extern void rk_split_commit(RkSplitCall *call, RkSplitStep step);
 extern void rk_split_insist(RkSplitCall *call, RkSplitStep step);
 extern long rk_split_give_way(RkSplitCall *call, RkSplitStep step, void (*failed) (RkSplitCall *call));

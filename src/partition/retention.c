@@ -416,8 +416,12 @@ count_expired(const RkPartitionSet *set, RkTurn *turn, RkMaintainRun *run, List 
 		turn->expired = lappend_oid(turn->expired, ((RkPartition *) lfirst(lc))->relid);
 	/* what a split has put above them goes with the last of them */
 	foreach(lc, set->histories)
-		if (rk_partition_is_past(set, ((RkPartition *) lfirst(lc))->upper))
-			turn->expired = lappend_oid(turn->expired, ((RkPartition *) lfirst(lc))->relid);
+	{
+		const RkPartition *history = lfirst(lc);
+
+		if (rk_partition_is_past(set, history->upper))
+			turn->expired = lappend_oid(turn->expired, history->relid);
+	}
 	MemoryContextSwitchTo(old);
 	turn->counted = true;
 }

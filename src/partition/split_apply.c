@@ -201,8 +201,7 @@ take_over(Mirror *mirror, HeapTuple row, TupleDesc desc)
 /*
  * The copy of a partition, or that it has taken its place; false: there is none,
  * or it is of no use: what both had when it was begun has changed since, or the
- * owner has no rights in it. (A constraint or index that was added fails nobody
- * here; that it is there, split.c sees.)
+ * owner has no rights in it.
  */
 static bool
 find_history(Mirror *mirror)
@@ -215,14 +214,12 @@ find_history(Mirror *mirror)
 	SPI_connect();
 	mirror->lost = is_lost(mirror->wide);
 	if (!mirror->lost &&
-		look(&plan, "SELECT s.history::oid, s.swapped, r.relforcerowsecurity AND x.runs_code,"
-			 "  CASE WHEN x.runs_code THEN s.search_path END,"
-			 "  c.oid IS NOT NULL AND NOT EXISTS (SELECT unnest(s.objects) EXCEPT SELECT unnest(o.objects))"
-			 "   AND NOT EXISTS (SELECT FROM unnest(o.objects) x WHERE x LIKE 'column %' AND x <> ALL (s.objects))"
-			 "   AND (SELECT bool_and(has_table_privilege(c.relowner, c.oid, p)) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p)"
+		look(&plan, "SELECT s.history::oid, s.swapped, r.relforcerowsecurity AND s.runs_code,"
+			 "  CASE WHEN s.runs_code THEN s.search_path END,"
+			 "  c.oid IS NOT NULL AND s.objects = rowkeeper._partition_split_objects(s.relation, s.partition, s.history)"
+			 "   AND has_table_privilege(c.relowner, c.oid, 'SELECT') AND has_table_privilege(c.relowner, c.oid, 'INSERT')"
+			 "   AND has_table_privilege(c.relowner, c.oid, 'UPDATE') AND has_table_privilege(c.relowner, c.oid, 'DELETE')"
 			 " FROM rowkeeper._partition_splits s LEFT JOIN pg_class r ON r.oid = s.relation LEFT JOIN pg_class c ON c.oid = s.history"
-			 " CROSS JOIN LATERAL (SELECT rowkeeper._partition_split_runs_code(s.history) OFFSET 0) x (runs_code)"
-			 " CROSS JOIN LATERAL (SELECT " RK_SPLIT_OBJECTS("s.relation, s.partition, s.history") " OFFSET 0) o (objects)"
 			 " WHERE s.partition = $1 AND s.watched", mirror->wide))
 		useful = take_over(mirror, SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
 	SPI_finish();
@@ -295,8 +292,7 @@ add_column(Columns *columns, Mirror *mirror, Form_pg_attribute column)
 static void
 read_columns(Columns *columns, Mirror *mirror, TupleDesc desc)
 {
-	StringInfo	lists[] = {&columns->names, &columns->values, &columns->here, &columns->there,
-		&columns->excluded, &columns->changes};
+	StringInfo	lists[] = {&columns->names, &columns->values, &columns->here, &columns->there, &columns->excluded, &columns->changes};
 
 	for (int i = 0; i < lengthof(lists); i++)
 		initStringInfo(lists[i]);

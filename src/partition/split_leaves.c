@@ -124,8 +124,7 @@ rk_split_partner_locks(Oid root, LOCKMODE mode, int room, int *count)
 	ListCell   *lc;
 
 	*count = 0;
-	foreach(lc, partners)
-		if (lfirst_oid(lc) != root)
+	foreach(lc, list_delete_oid(partners, root))
 		rk_partition_add_lock(locks, count, lfirst_oid(lc), mode);
 	return locks;
 }
@@ -405,7 +404,8 @@ create_triggers(void *arg)
 									  " FOR EACH STATEMENT EXECUTE FUNCTION rowkeeper._partition_split_apply()", RK_SPLIT_TRUNCATE_TRIGGER, wide));
 	(void) rk_run(extension, psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"%s\", ENABLE ALWAYS TRIGGER \"%s\"",
 									  wide, RK_SPLIT_TRIGGER, RK_SPLIT_TRUNCATE_TRIGGER));
-	rk_split_note(split, "watched = true, objects = " RK_SPLIT_OBJECTS("relation, partition, history"));
+	rk_split_note(split, "watched = true, objects = rowkeeper._partition_split_objects(relation, partition, history),"
+				  " runs_code = rowkeeper._partition_split_runs_code(history)");
 }
 
 /* What the table's own partitions are held to, so that ATTACH reads no row. */

@@ -169,6 +169,10 @@ rk_split_note_position(const RkSplit *split, List *position)
 		fail_for_nothing(split->root);
 }
 
+/* SQL: what the partitions of a table are made by. */
+#define OPTIONS(target) \
+	"(SELECT m.options - '{ahead,keep,on_expiry,archive_schema,brin}'::text[] FROM rowkeeper._partition_registry m WHERE m.root = " target ")"
+
 void
 rk_split_write(const RkSplit *split)
 {
@@ -181,8 +185,8 @@ rk_split_write(const RkSplit *split)
 	values[3] = Int64GetDatum(split->first);
 	values[4] = CStringGetTextDatum(split->search_path);
 	(void) rk_run_args(rk_extension_owner(),
-					   "INSERT INTO rowkeeper._partition_splits (relation, partition, history, first, search_path, objects)"
-					   " VALUES ($1, $2, $3, $4, $5, " RK_SPLIT_OBJECTS("$1, $2, 0") ")",
+					   "INSERT INTO rowkeeper._partition_splits (relation, partition, history, first, search_path, objects, options)"
+					   " VALUES ($1, $2, $3, $4, $5, rowkeeper._partition_split_objects($1, $2, 0), " OPTIONS("$1") ")",
 					   5, types, values, NULL);
 }
 
@@ -208,7 +212,9 @@ rk_split_is_unaltered(const RkSplit *split)
 	return OidIsValid(split->wide) && OidIsValid(split->history) &&
 		get_rel_relispartition(split->wide) && get_partition_parent(split->wide, true) == split->root &&
 		rk_fetch_text_planned(&plan, split->root, "SELECT '' FROM rowkeeper._partition_splits s WHERE s.relation = $1 AND NOT EXISTS (SELECT FROM rowkeeper._partition_split_misses m WHERE m.history = s.history)"
-							  " AND s.objects = " RK_SPLIT_OBJECTS("s.relation, s.partition, CASE WHEN s.watched THEN s.history ELSE 0 END")) != NULL;
+							  " AND s.objects = rowkeeper._partition_split_objects(s.relation, s.partition, CASE WHEN s.watched THEN s.history ELSE 0 END)"
+	/* as long as its partitions are made */
+							  " AND (s.watched OR s.options = " OPTIONS("s.relation") ")") != NULL;
 }
 
 /* ---- whether it can be ---- */
