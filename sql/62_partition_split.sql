@@ -54,8 +54,9 @@ RETURN EXISTS (SELECT FROM pg_catalog.pg_depend d
 				SELECT 'pg_catalog.pg_attrdef'::pg_catalog.regclass::oid, f.oid FROM pg_catalog.pg_attrdef f WHERE f.adrelid = $1
 				UNION ALL
 				SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid, i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid = $1))
+	-- a domain's CHECK, a range's subtype_diff: of all types that are not the server's, but for enums
 	OR EXISTS (SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
-		WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND y.typtype = 'd');
+		WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND y.oid >= 16384 AND y.typtype <> 'e');
 REVOKE ALL ON FUNCTION rowkeeper._partition_split_runs_code(oid) FROM PUBLIC;
 COMMENT ON FUNCTION rowkeeper._partition_split_runs_code(oid) IS
 'Whether users'' code may run when a row is written to a table without triggers.';
@@ -147,6 +148,9 @@ BEGIN ATOMIC
 	UNION ALL
 	SELECT 14, pg_catalog.format('constraint %I is of this partition alone', k.conname), 'Drop it, or add it to the table.'
 	FROM pg_catalog.pg_constraint k WHERE k.contype = 'c' AND k.conrelid = $2 AND k.coninhcount = 0
+	UNION ALL
+	SELECT 14, 'it has a policy named rowkeeper_split', 'Rename it.'
+	FROM pg_catalog.pg_policy y WHERE y.polrelid = $1 AND y.polname = 'rowkeeper_split'
 	UNION ALL
 	SELECT 14, 'it has a constraint named rowkeeper_split', 'Rename it.'
 	FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND k.conname = 'rowkeeper_split'

@@ -175,8 +175,7 @@ expiry_limit(const RkPartitionSet *set)
 }
 
 /*
- * The partitions that are no longer kept, oldest first: RkPartition *. One that
- * is being divided goes as those that take its place.
+ * The partitions that are no longer kept, oldest first: RkPartition *.
  */
 List *
 rk_partitions_expired(const RkPartitionSet *set)
@@ -187,7 +186,7 @@ rk_partitions_expired(const RkPartitionSet *set)
 	for (int i = 0; i < set->count; i++)
 		if (!set->parts[i].pending && set->parts[i].upper <= limit)
 			expired = lappend(expired, &set->parts[i]);
-	return expired == NIL ? NIL : list_delete_ptr(expired, (void *) rk_partition_being_split(set));
+	return expired == NIL ? NIL : rk_split_spare(set, expired);
 }
 
 /* Whether what ended there is no longer kept, as a pending partition or one that is detached. */

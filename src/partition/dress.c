@@ -170,11 +170,11 @@ is_about_access(const char *what)
  * need hear of; again after
  * ATTACH, when its indexes are known to be those of the table. Without access
  * it is given no rights (what it should not have goes), and its row security is
- * the caller's. Locks: ACCESS EXCLUSIVE on the partition, which nobody else sees
- * yet.
+ * the caller's. Raises 55P03 where that is not done by the deadline. Locks: ACCESS
+ * EXCLUSIVE on the partition, which nobody else sees yet.
  */
 void
-rk_partition_dress(Oid parent, Oid child, Oid owner, bool access)
+rk_partition_dress(Oid parent, Oid child, Oid owner, bool access, TimestampTz deadline)
 {
 	SPITupleTable *statements;
 	uint64		count;
@@ -184,8 +184,15 @@ rk_partition_dress(Oid parent, Oid child, Oid owner, bool access)
 	count = SPI_processed;
 	statements = SPI_tuptable;
 	for (uint64 i = 0; i < count; i++)
-		if (access || !is_about_access(SPI_getvalue(statements->vals[i], statements->tupdesc, 2)))
-			rk_convert_run(owner, true, SPI_getvalue(statements->vals[i], statements->tupdesc, 1));
+	{
+		if (!access && is_about_access(SPI_getvalue(statements->vals[i], statements->tupdesc, 2)))
+			continue;
+		if (deadline != DT_NOEND && GetCurrentTimestamp() >= deadline)
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("to make %s as its table is takes too long", rk_relation_name(child))));
+		rk_convert_run(owner, true, SPI_getvalue(statements->vals[i], statements->tupdesc, 1));
+	}
 	SPI_finish();
 }
 

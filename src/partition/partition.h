@@ -208,7 +208,7 @@ extern void rk_partition_attach(FunctionCallInfo fcinfo, const RkPartitionSet *s
 extern Oid	rk_partition_model(const RkPartitionSet *set);
 extern char *rk_partition_storage(Oid parent, Oid model);
 extern void rk_partition_dress_prepare(Oid relid);
-extern void rk_partition_dress(Oid parent, Oid child, Oid owner, bool access);
+extern void rk_partition_dress(Oid parent, Oid child, Oid owner, bool access, TimestampTz deadline);
 
 /* locks.c: one deadline over all locks of an attempt */
 typedef struct RkLockRequest
@@ -394,7 +394,6 @@ typedef struct RkSplitCall
 	bool		for_good;		/* what fails now would fail the next call,
 								 * too */
 	bool		swapped;
-	bool		opened;			/* to who may read and write the table */
 	bool		nothing;		/* is to be split */
 	int			attempts;		/* at the swap */
 	ErrorData  *failure;		/* of a lock, in this step */
@@ -414,7 +413,7 @@ extern long rk_split_give_way(RkSplitCall *call, RkSplitStep step, void (*failed
 extern bool rk_split_is_in_the_way(const ErrorData *error);
 extern RkSplit *rk_split_useful(RkSplitCall *call);
 extern bool rk_partition_is_splitting(Oid root);
-extern const RkPartition *rk_partition_being_split(const RkPartitionSet *set);
+extern List *rk_split_spare(const RkPartitionSet *set, List *expired);
 extern void rk_partition_split(Oid root);
 
 /* split_state.c: what is known of it, and taken back */
@@ -428,6 +427,7 @@ extern void rk_split_forget(Oid root);
 extern bool rk_split_is_unaltered(const RkSplit *split);
 extern void rk_split_check(Oid root, Oid wide);
 extern void rk_split_drop_triggers(Oid wide);
+extern bool rk_split_has_constraint(const RkSplit *split);
 extern void rk_split_drop_constraint(const RkSplit *split);
 extern bool rk_split_drop_table(Oid relid);
 extern void rk_split_undo(const RkSplit *split);

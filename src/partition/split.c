@@ -355,13 +355,19 @@ rk_partition_is_splitting(Oid root)
 	return rk_split_read(root) != NULL;
 }
 
-/* The partition that is being divided, or NULL. */
-const RkPartition *
-rk_partition_being_split(const RkPartitionSet *set)
+/*
+ * What retention may take away of what is no longer kept: not the partition that
+ * is being divided, which goes as those that take its place, and none of them
+ * before they are the table's like any other.
+ */
+List *
+rk_split_spare(const RkPartitionSet *set, List *expired)
 {
 	RkSplit    *split = rk_split_read(set->root);
 
-	return split == NULL || split->swapped ? NULL : rk_partition_find(set, split->wide);
+	if (split == NULL)
+		return expired;
+	return split->swapped ? NIL : list_delete_ptr(expired, (void *) rk_partition_find(set, split->wide));
 }
 
 /*

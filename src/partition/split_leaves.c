@@ -195,7 +195,7 @@ create_history(void *arg)
 							quote_identifier(set->key->name), rk_partition_storage(set->root, InvalidOid)));
 	split->history = get_relname_relid(name, get_namespace_oid(schema, false));
 	add_foreign_keys(split);
-	rk_partition_dress(split->root, split->history, split->owner, false);
+	rk_partition_dress(split->root, split->history, split->owner, false, DT_NOEND);
 	rk_tell_partition_built(split->root, split->history);
 	keep_to_owner(split, split->history);
 	rk_split_write(split);

@@ -314,12 +314,18 @@ rk_split_drop_triggers(Oid wide)
 }
 
 /* What ATTACH went by. */
+bool
+rk_split_has_constraint(const RkSplit *split)
+{
+	return OidIsValid(split->history) &&
+		rk_exists_about(rk_extension_owner(), split->history,
+						"SELECT 1 FROM pg_constraint WHERE conrelid = $1 AND conname = '" RK_SPLIT_CHECK "'");
+}
+
 void
 rk_split_drop_constraint(const RkSplit *split)
 {
-	if (OidIsValid(split->history) &&
-		rk_exists_about(rk_extension_owner(), split->history,
-						"SELECT 1 FROM pg_constraint WHERE conrelid = $1 AND conname = '" RK_SPLIT_CHECK "'"))
+	if (rk_split_has_constraint(split))
 		rk_convert_run(rk_relation_owner(split->history), true,
 					   psprintf("ALTER TABLE %s DROP CONSTRAINT " RK_SPLIT_CHECK, rk_relation_name(split->history)));
 }

@@ -35,9 +35,9 @@
 
 /* ---- the swap ---- */
 
-/* Tables that are made the table's own while others wait, a millisecond each, and until when: event triggers may be slow. */
+/* Tables that are made the table's own while others wait, and when that is given up. */
 #define TABLES_AT_ONCE 16
-#define OPEN_UNTIL_MS 100
+#define OPEN_UNTIL_MS 50
 
 typedef struct Swap
 {
@@ -48,40 +48,60 @@ typedef struct Swap
 	char	   *upper;
 } Swap;
 
-/*
- * The tables are as the table is, with its rights and row security where access
- * is true. false: not all by then.
- */
-static bool
+/* As the table is, with its rights and row security where access is true. */
+static void
 dress(const RkSplit *split, List *tables, bool access, TimestampTz deadline)
 {
 	ListCell   *lc;
 
 	foreach(lc, tables)
-	{
-		if (GetCurrentTimestamp() >= deadline)
-			return false;
-		rk_partition_dress(get_partition_parent(lfirst_oid(lc), true), lfirst_oid(lc), split->owner, access);
-	}
-	return true;
+	/* one may be dropped by now */
+		if (get_rel_relispartition(lfirst_oid(lc)))
+		rk_partition_dress(get_partition_parent(lfirst_oid(lc), true), lfirst_oid(lc), split->owner, access, deadline);
+}
+
+typedef struct Opening
+{
+	const RkSplit *split;
+	List	   *tables;
+	TimestampTz deadline;
+} Opening;
+
+static void
+open_tables(void *arg)
+{
+	const Opening *opening = arg;
+
+	dress(opening->split, opening->tables, true, opening->deadline);
 }
 
 /* The copy is the table's own: so are its rights and row security, and what ATTACH went by goes. */
+static void
+open_all(void *arg)
+{
+	open_tables(arg);
+	rk_split_drop_constraint(((const Opening *) arg)->split);
+}
+
 void
 rk_split_open_at_once(const RkSplit *split)
 {
-	rk_split_drop_constraint(split);
-	(void) dress(split, rk_relation_tree(split->history, NoLock), true, DT_NOEND);
+	Opening		opening = {split, rk_relation_tree(split->history, NoLock), DT_NOEND};
+
+	open_all(&opening);
 }
 
-/* The same within the swap, where others wait; false: some of it is left for later. */
+/*
+ * The same within the swap, where others wait. Where there are many tables or
+ * grants, or the owner may not, or an event trigger is slow or refuses it: false,
+ * and all of it is left for later.
+ */
 static bool
-open_in_time(const RkSplit *split, List *tree, TimestampTz deadline)
+try_to_open(const RkSplit *split, List *tree, TimestampTz deadline)
 {
-	if (list_length(tree) > TABLES_AT_ONCE || !dress(split, tree, true, deadline))
-		return false;
-	rk_split_drop_constraint(split);
-	return true;
+	Opening		opening = {split, tree, deadline};
+
+	return list_length(tree) <= TABLES_AT_ONCE && rk_attempt(open_all, &opening) == NULL;
 }
 
 /*
@@ -180,7 +200,6 @@ swap_under_locks(void *arg)
 	const RkSplit *split = swap->split;
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OPEN_UNTIL_MS);
 	char	   *root;
-	bool		opened;
 
 	rk_partition_note_locked();
 	/* what was found before is to be true now */
@@ -195,12 +214,11 @@ swap_under_locks(void *arg)
 	empty(split->wide);
 	rk_partition_run(split->owner, psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)", root,
 											rk_relation_name(split->history), swap->lower, swap->upper));
-	opened = open_in_time(split, swap->tree, deadline);
 	/* by an index: which one is the table's they know only now */
-	if (!opened && rk_exists_about(rk_extension_owner(), split->root, "SELECT 1 FROM pg_class WHERE oid = $1 AND relreplident = 'i'"))
-		(void) dress(split, swap->tree, false, DT_NOEND);
+	if (!try_to_open(split, swap->tree, deadline) &&
+		rk_exists_about(rk_extension_owner(), split->root, "SELECT 1 FROM pg_class WHERE oid = $1 AND relreplident = 'i'"))
+		dress(split, swap->tree, false, DT_NOEND);
 	rk_split_note(split, "swapped = true");
-	swap->call->opened = opened;
 	swap->call->swapped = true;
 }
 
@@ -292,60 +310,48 @@ static void
 release(RkSplitCall *call)
 {
 	RkSplit    *split = rk_split_current(call->root);
-	List	   *tree = OidIsValid(split->history) ? rk_relation_tree(split->history, NoLock) : NIL;
-	RkLockRequest *locks = palloc0(sizeof(RkLockRequest) * (list_length(tree) + 1));
+	List	   *tree;
+	RkLockRequest *locks;
 	int			count = 0;
 
 	rk_progress_update(7, 0);
+	if (!rk_split_has_constraint(split))
+		return;
+	tree = rk_relation_tree(split->history, NoLock);
+	locks = palloc0(sizeof(RkLockRequest) * (list_length(tree) + 1));
 	add_tree_locks(locks, &count, tree);
 	(void) rk_partition_try_for(RK_LONGEST_SWAP_MS, locks, drop_constraint, split, call->insist, &call->failure);
 }
 
-typedef struct Opening
-{
-	const RkSplit *split;
-	List	   *tables;
-} Opening;
-
-static void
-open_some(void *arg)
-{
-	const Opening *opening = arg;
-
-	(void) dress(opening->split, opening->tables, true, DT_NOEND);
-}
-
-/* Some of the new tables are made as the table is now; call->batches: how many are. */
+/* Some of the new tables are made as the table is now. */
 static void
 open_next(RkSplitCall *call)
 {
 	RkSplit    *split = rk_split_current(call->root);
 	RkLockRequest locks[TABLES_AT_ONCE + 1] = {{InvalidOid, NoLock}};
 	int			count = 0;
-	Opening		opening = {.split = split};
-	List	   *tree;
+	Opening		opening = {.split = split,.deadline = DT_NOEND};
 
 	call->more = false;
 	if (!OidIsValid(split->history) || !get_rel_relispartition(split->history))
 		return;
-	tree = rk_relation_tree(split->history, NoLock);
-	if (call->batches >= list_length(tree))
+	opening.tables = rk_fetch_oids(psprintf("SELECT t.relid FROM pg_partition_tree(%u) t JOIN pg_policy y ON y.polrelid = t.relid"
+											" WHERE y.polname = '" RK_SPLIT_POLICY "'"
+											"  AND NOT EXISTS (SELECT FROM pg_policy r WHERE r.polrelid = %u AND r.polname = y.polname)"
+											" ORDER BY t.level, t.relid LIMIT %d",
+											split->history, split->root, TABLES_AT_ONCE));
+	if (opening.tables == NIL)
 		return;
 	call->more = true;
-	opening.tables = list_truncate(list_copy_tail(tree, call->batches), TABLES_AT_ONCE);
 	add_tree_locks(locks, &count, opening.tables);
-	if (rk_partition_try(locks, open_some, &opening, call->insist, &call->failure))
-		call->batches += count;
+	(void) rk_partition_try(locks, open_tables, &opening, call->insist, &call->failure);
 }
 
-/* What the swap has not done, since there are many, or a call was interrupted. */
+/* What the swap has not done, if any. */
 void
 rk_split_open(RkSplitCall *call)
 {
-	if (call->opened)
-		return;
 	rk_split_insist(call, release);
-	call->batches = 0;
 	do
 		rk_split_insist(call, open_next);
 	while (call->more);

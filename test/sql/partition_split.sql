@@ -319,6 +319,52 @@ SELECT check_name, level, detail FROM rowkeeper.doctor('partition_split') WHERE 
 SELECT rowkeeper.partition_off('guarded') \g /dev/null
 DROP TABLE guarded;
 
+-- what refuses the rights of the new partitions, is slow at it, or comes in between
+-- does not hold up the swap, and none of them stays closed
+CREATE TABLE granted (id int PRIMARY KEY, v text);
+INSERT INTO granted SELECT generate_series(1, 45);
+GRANT SELECT ON granted TO partition_split_eve;
+CALL rowkeeper.partition_convert('granted', 'id', '10');
+CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass('partition_split.granted_hist')) THEN
+		RAISE 'no grants';
+	END IF;
+END $$;
+CREATE EVENT TRIGGER no_grants ON ddl_command_start WHEN TAG IN ('GRANT') EXECUTE FUNCTION refuse();
+CALL rowkeeper.partition_convert('granted', split => true);
+DROP EVENT TRIGGER no_grants;
+SELECT swapped FROM rowkeeper._partition_splits;
+CALL rowkeeper.partition_convert('granted');
+CREATE TABLE many (id int PRIMARY KEY, v text);
+INSERT INTO many SELECT generate_series(1, 45);
+GRANT SELECT ON many TO partition_split_eve;
+CALL rowkeeper.partition_convert('many', 'id', '2');
+CREATE TRIGGER stop BEFORE UPDATE ON rowkeeper._progress FOR EACH ROW EXECUTE FUNCTION stop();
+SET partition_split.stop = 7;
+CALL rowkeeper.partition_convert('many', split => true);
+DROP TRIGGER stop ON rowkeeper._progress;
+SELECT rowkeeper.partition('many', keep => '40') \g /dev/null
+CALL rowkeeper.maintain('many');
+SELECT count(*), count(*) FILTER (WHERE has_table_privilege('partition_split_eve', relid, 'SELECT')) AS opened FROM pg_partition_tree('many_hist');
+CALL rowkeeper.partition_convert('many');
+SELECT root, count(*) = count(*) FILTER (WHERE has_table_privilege('partition_split_eve', p.relid, 'SELECT')) AS opened,
+	(SELECT count(*) FROM pg_policy WHERE polname = 'rowkeeper_split') AS closed
+FROM (VALUES ('granted_hist'), ('many_hist')) v (root), pg_partition_tree(root) p GROUP BY root ORDER BY root;
+CALL rowkeeper.maintain('many');
+SELECT count(*) FROM pg_partition_tree('many_hist');
+DROP TABLE granted, many;
+DROP FUNCTION refuse();
+-- code that a type brings along
+CREATE FUNCTION distance(int, int) RETURNS float8 LANGUAGE sql IMMUTABLE AS 'SELECT ($1 - $2)::float8';
+CREATE TYPE int_span AS RANGE (subtype = int, subtype_diff = distance);
+CREATE TABLE spans (id int, at int_span, plain int4range);
+CREATE TABLE plain_spans (id int, at int4range);
+SELECT rowkeeper._partition_split_runs_code('spans'::regclass), rowkeeper._partition_split_runs_code('plain_spans'::regclass);
+DROP TABLE spans, plain_spans;
+DROP TYPE int_span;
+DROP FUNCTION distance(int, int);
+
 -- keys of any length; composite ones
 CREATE TABLE chars (code char(8), bits bit(12), at int, PRIMARY KEY (code, bits, at));
 INSERT INTO chars SELECT 'a' || n, n::bit(12), n % 45 FROM generate_series(1, 700) n;
