@@ -171,6 +171,21 @@ BEGIN ATOMIC
 		AND g.tgname::text COLLATE "C" < 'RI_ConstraintTrigger'
 		AND EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND k.contype = 'f' AND NOT k.condeferred)
 		AND NOT rowkeeper._partition_split_is_ours(g.tgfoid)
+	UNION ALL
+	-- the server keeps it for the session as it was first found, with the search_path of whoever
+	-- wrote then: for the copy it would run as the owner
+	SELECT 17, pg_catalog.format('column %I is of type %s, and an index may call its subtype_diff', a.attname,
+			pg_catalog.format_type(a.atttypid, a.atttypmod)),
+		'Write that function in C, or drop the index before, and create it after.'
+	FROM pg_catalog.pg_attribute a
+		JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
+		JOIN pg_catalog.pg_range r ON r.rngtypid IN (y.oid, y.typbasetype) OR r.rngmultitypid IN (y.oid, y.typbasetype)
+		JOIN pg_catalog.pg_proc f ON f.oid = r.rngsubdiff
+		JOIN pg_catalog.pg_language l ON l.oid = f.prolang AND l.lanname NOT IN ('internal', 'c')
+	WHERE a.attrelid = $1 AND NOT a.attisdropped
+		AND EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+				JOIN pg_catalog.pg_am m ON m.oid = c.relam AND m.amname NOT IN ('btree', 'hash')
+			WHERE i.indrelid = $1)
 	)
 	SELECT p.rank, p.problem, p.hint FROM problems p;
 END;

@@ -362,6 +362,15 @@ CREATE TABLE spans (id int, at int_span, plain int4range);
 CREATE TABLE plain_spans (id int, at int4range);
 SELECT rowkeeper._partition_split_runs_code('spans'::regclass), rowkeeper._partition_split_runs_code('plain_spans'::regclass);
 DROP TABLE spans, plain_spans;
+-- what the session keeps as a writer first found it
+CREATE TABLE spans (id int PRIMARY KEY, at int_span);
+CREATE INDEX ON spans USING gist (at);
+INSERT INTO spans SELECT n, int_span(n, n + 5) FROM generate_series(1, 45) n;
+CALL rowkeeper.partition_convert('spans', 'id', '10');
+CALL rowkeeper.partition_convert('spans', split => true);
+DROP INDEX spans_at_idx;
+CALL rowkeeper.partition_convert('spans', split => true);
+DROP TABLE spans;
 DROP TYPE int_span;
 DROP FUNCTION distance(int, int);
 
