@@ -55,9 +55,13 @@ dress(const RkSplit *split, List *tables, bool access, TimestampTz deadline)
 	ListCell   *lc;
 
 	foreach(lc, tables)
-	/* one may be dropped by now */
-		if (get_rel_relispartition(lfirst_oid(lc)))
-		rk_partition_dress(get_partition_parent(lfirst_oid(lc), true), lfirst_oid(lc), split->owner, access, deadline);
+	{
+		Oid			relid = lfirst_oid(lc);
+
+		/* it may be dropped by now */
+		if (get_rel_relispartition(relid))
+			rk_partition_dress(get_partition_parent(relid, true), relid, split->owner, access, deadline);
+	}
 }
 
 typedef struct Opening
