@@ -25,6 +25,7 @@ CREATE FUNCTION bench_cpu() RETURNS float8 LANGUAGE c AS 'rowkeeper_bench';
 CREATE FUNCTION bench_mark(text) RETURNS boolean LANGUAGE c STRICT AS 'rowkeeper_bench';
 CREATE FUNCTION bench_load(regclass) RETURNS bigint LANGUAGE c STRICT AS 'rowkeeper_bench';
 CREATE FUNCTION bench_floor(regclass, int) RETURNS bigint LANGUAGE c STRICT AS 'rowkeeper_bench';
+CREATE FUNCTION bench_floor_trigger() RETURNS trigger LANGUAGE c AS 'rowkeeper_bench';
 
 CREATE TABLE source (%(columns)s);
 INSERT INTO source
@@ -94,6 +95,16 @@ FULL = Contestant("full", "rowkeeper, full rows",
                   "SELECT rowkeeper.audit('TABLE', capture => 'full') \\g /dev/null", LEAF)
 PLPGSQL = Contestant("plpgsql", "PL/pgSQL generic trigger", ROW_TRIGGER % "plpgsql_audit",
                      "'plpgsql_log'::regclass")
+
+# One finished entry a row, of those that rowkeeper has written for 5000 rows of another table.
+FLOOR = Contestant("floor", "floor of the entries of rowkeeper, changes", """
+    UPDATE orders_changes SET quantity = quantity + 1
+    WHERE id IN (SELECT id FROM orders_changes ORDER BY random() LIMIT 5000);
+    SELECT * INTO floor_inserted FROM rowkeeper_log.log_c0 WHERE action = 'I' ORDER BY random() LIMIT 5000;
+    SELECT * INTO floor_updated FROM rowkeeper_log.log_c0 WHERE action = 'U' ORDER BY random() LIMIT 5000;
+    SELECT format('CREATE TRIGGER t AFTER INSERT OR UPDATE ON TABLE FOR EACH ROW'
+                  ' EXECUTE FUNCTION bench_floor_trigger(%%s, %%s, %%s)',
+                  %s::oid, 'floor_inserted'::regclass::oid, 'floor_updated'::regclass::oid) \\gexec""" % LEAF)
 
 PEERS = [
     Contestant("tablelog", "table_log", "SELECT table_log_init(5, 'TABLE') \\g /dev/null",

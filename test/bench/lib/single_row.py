@@ -59,8 +59,11 @@ def run(server, contestants, rows, runs, seconds, say, result):
     server.psql("ALTER DATABASE bench SET app.user_id = 'bench'")
     for c in contestants:
         prepare(server, c, min(rows, 100000))
+    server.psql(who.FLOOR.create())
+    prepare(server, who.FLOOR, min(rows, 100000))
     server.psql("CHECKPOINT")
-    for contestant in sorted(contestants, key=lambda c: c not in (who.CHANGES, who.NONE)):
+    targeted = (who.CHANGES, who.FLOOR, who.NONE)
+    for contestant in sorted(contestants + [who.FLOOR], key=lambda c: c not in targeted):
         for kind in SCRIPTS:
             if contestant.kinds is not None and kind not in contestant.kinds:
                 continue
@@ -69,4 +72,4 @@ def run(server, contestants, rows, runs, seconds, say, result):
                     % (kind, clients, "s" if clients > 1 else "", contestant.title))
                 result[contestant.name, kind, clients] = measure(
                     server, contestant, kind, clients,
-                    runs * TARGET_RUNS if contestant in (who.CHANGES, who.NONE) else runs, seconds)
+                    runs * TARGET_RUNS if contestant in targeted else runs, seconds)

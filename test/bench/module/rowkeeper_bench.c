@@ -47,6 +47,7 @@ PG_FUNCTION_INFO_V1(bench_cpu);
 PG_FUNCTION_INFO_V1(bench_mark);
 PG_FUNCTION_INFO_V1(bench_load);
 PG_FUNCTION_INFO_V1(bench_floor);
+PG_FUNCTION_INFO_V1(bench_floor_trigger);
 
 /* bench_empty_trigger(): the cost of a row trigger as such. */
 Datum
@@ -84,11 +85,10 @@ bench_mark(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(HAVE_CALLGRIND);
 }
 
-/* bench_load(source regclass) -> bigint: keep a table's rows in memory. */
-Datum
-bench_load(PG_FUNCTION_ARGS)
+static void
+load_entries(Oid table)
 {
-	Relation	source = table_open(PG_GETARG_OID(0), AccessShareLock);
+	Relation	source = table_open(table, AccessShareLock);
 	TableScanDesc scan = table_beginscan(source, GetActiveSnapshot(), 0, NULL);
 	int			size = 1024;
 	MemoryContext old;
@@ -113,6 +113,13 @@ bench_load(PG_FUNCTION_ARGS)
 	MemoryContextSwitchTo(old);
 	table_endscan(scan);
 	table_close(source, AccessShareLock);
+}
+
+/* bench_load(source regclass) -> bigint: keep a table's rows in memory. */
+Datum
+bench_load(PG_FUNCTION_ARGS)
+{
+	load_entries(PG_GETARG_OID(0));
 	PG_RETURN_INT64(nentries);
 }
 
@@ -141,15 +148,11 @@ insert_batch(ResultRelInfo *target, EState *estate, TupleTableSlot **slots,
 	FreeBulkInsertState(bulk);
 }
 
-/*
- * bench_floor(leaf regclass, batch integer) -> bigint: insert what was loaded.
- * Locks: ROW EXCLUSIVE on the leaf.
- */
-Datum
-bench_floor(PG_FUNCTION_ARGS)
+/* Insert some of what was loaded. */
+static void
+insert_entries(Oid table, HeapTuple *tuples, int count, int batch)
 {
-	Relation	leaf = table_open(PG_GETARG_OID(0), RowExclusiveLock);
-	int			batch = PG_GETARG_INT32(1);
+	Relation	leaf = table_open(table, RowExclusiveLock);
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *target = makeNode(ResultRelInfo);
 	TupleTableSlot **slots = palloc(batch * sizeof(TupleTableSlot *));
@@ -161,12 +164,12 @@ bench_floor(PG_FUNCTION_ARGS)
 	for (int i = 0; i < batch; i++)
 		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(leaf), &TTSOpsHeapTuple);
 
-	for (int done = 0; done < nentries; done += batch)
+	for (int done = 0; done < count; done += batch)
 	{
 		MemoryContext old = MemoryContextSwitchTo(work);
 
 		CHECK_FOR_INTERRUPTS();
-		insert_batch(target, estate, slots, entries + done, Min(batch, nentries - done));
+		insert_batch(target, estate, slots, tuples + done, Min(batch, count - done));
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(work);
 	}
@@ -176,5 +179,33 @@ bench_floor(PG_FUNCTION_ARGS)
 	ExecCloseIndices(target);
 	FreeExecutorState(estate);
 	table_close(leaf, NoLock);
+}
+
+/*
+ * bench_floor(leaf regclass, batch integer) -> bigint: insert what was loaded.
+ * Locks: ROW EXCLUSIVE on the leaf.
+ */
+Datum
+bench_floor(PG_FUNCTION_ARGS)
+{
+	insert_entries(PG_GETARG_OID(0), entries, nentries, PG_GETARG_INT32(1));
 	PG_RETURN_INT64(nentries);
+}
+
+/*
+ * bench_floor_trigger(leaf, inserted, updated): of each row, insert the next of the
+ * entries that a table has for its kind, which a session's first row loads.
+ */
+Datum
+bench_floor_trigger(PG_FUNCTION_ARGS)
+{
+	static int	next = 0;
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	char	  **arguments = trigger->tg_trigger->tgargs;
+	char	   *source = arguments[TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? 1 : 2];
+
+	if (nentries == 0)
+		load_entries(atooid(source));
+	insert_entries(atooid(arguments[0]), &entries[next++ % nentries], 1, 1);
+	return PointerGetDatum(NULL);
 }
