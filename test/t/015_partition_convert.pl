@@ -151,9 +151,7 @@ sub end_call
 {
 	my ($call, $way) = @_;
 
-	$node->poll_query_until('postgres', "SELECT count(pg_${way}_backend(pid)) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-	  or die 'the conversion naps no more';
-	eval { $call->quit };
+	end_nap($node, $call, $way);
 	sql($node, 'DELETE FROM test.stops');
 	return;
 }

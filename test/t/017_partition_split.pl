@@ -237,8 +237,7 @@ sub end_call
 {
 	my ($call, $way) = @_;
 
-	sql($node, "SELECT pg_${way}_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
-	eval { $call->quit };
+	end_nap($node, $call, $way);
 	sql($node, 'DELETE FROM test.stops');
 	return;
 }

@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(new_server server_version install_witness sql is_sql
-  replay is_complete session);
+  replay is_complete session end_nap);
 
 # A server of one's own, with the extension in database "postgres".
 sub new_server
@@ -77,6 +77,18 @@ sub session
 
 	$session->query_safe('SET client_min_messages = warning');
 	return $session;
+}
+
+# Cancel or terminate a call that naps, again and again, where a test stops it: between
+# two naps it would not be seen to. Then its session ends.
+sub end_nap
+{
+	my ($node, $call, $way) = @_;
+
+	$node->poll_query_until('postgres', "SELECT count(pg_${way}_backend(pid)) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+	  or die 'nobody naps';
+	eval { $call->quit };
+	return;
 }
 
 # test.replay() and its means, in the database; nothing of it is the product.
