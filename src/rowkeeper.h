@@ -50,6 +50,7 @@ extern void rk_worker_init(void);
 /* core/steps.c: what enabling calls return, and how they speak */
 extern void rk_steps_begin(FunctionCallInfo fcinfo);
 extern Oid	rk_target_argument(FunctionCallInfo fcinfo);
+extern List *rk_names_argument(ArrayType *array);
 extern void rk_check_owner(Oid relid);
 extern void rk_step(FunctionCallInfo fcinfo, const char *step);
 extern void rk_warn_of(const char *view, Oid root);

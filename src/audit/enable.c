@@ -212,21 +212,16 @@ read_exclude(Oid root, ArrayType *array)
 	Relation	rel = table_open(root, AccessShareLock);
 	int			nkeys;
 	AttrNumber *key = rk_audit_key_columns(rel, &nkeys);
-	Datum	   *elements;
-	bool	   *nulls;
-	int			count;
 	List	   *names = NIL;
+	ListCell   *lc;
 
-	deconstruct_array(array, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR,
-					  &elements, &nulls, &count);
-	for (int i = 0; i < count; i++)
+	foreach(lc, rk_names_argument(array))
 	{
-		char	   *name;
+		char	   *name = lfirst(lc);
 		AttrNumber	column;
 
-		if (nulls[i])
+		if (name == NULL)
 			rk_refuse_option("exclude", "a column name must not be null", NULL);
-		name = pstrdup(NameStr(*DatumGetName(elements[i])));
 		column = get_attnum(root, name);
 		if (column <= 0)
 			ereport(ERROR,

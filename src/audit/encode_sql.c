@@ -9,7 +9,6 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/typcache.h"
@@ -89,19 +88,19 @@ get_encoder(FunctionCallInfo fcinfo, HeapTupleHeader header, TupleDesc desc)
 }
 
 static AttrNumber
-find_column(TupleDesc desc, Datum name)
+find_column(TupleDesc desc, const char *name)
 {
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
 		if (!att->attisdropped &&
-			strcmp(NameStr(att->attname), NameStr(*DatumGetName(name))) == 0)
+			strcmp(NameStr(att->attname), name) == 0)
 			return att->attnum;
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_COLUMN),
-			 errmsg("column \"%s\" does not exist", NameStr(*DatumGetName(name)))));
+			 errmsg("column \"%s\" does not exist", name)));
 	return InvalidAttrNumber;	/* keep compiler quiet */
 }
 
@@ -127,16 +126,12 @@ rowkeeper_audit_encode(PG_FUNCTION_ARGS)
 	encoder = get_encoder(fcinfo, header, row.desc);
 	if (!PG_ARGISNULL(1))
 	{
-		Datum	   *names;
-		bool	   *nulls;
-		int			count;
+		ListCell   *lc;
 
 		include = palloc0(sizeof(bool) * Max(row.desc->natts, 1));
-		deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), NAMEOID, NAMEDATALEN, false,
-						  TYPALIGN_CHAR, &names, &nulls, &count);
-		for (int i = 0; i < count; i++)
-			if (!nulls[i])
-				include[find_column(row.desc, names[i]) - 1] = true;
+		foreach(lc, rk_names_argument(PG_GETARG_ARRAYTYPE_P(1)))
+			if (lfirst(lc) != NULL)
+			include[find_column(row.desc, lfirst(lc)) - 1] = true;
 	}
 	result = rk_audit_encode(encoder, row.values, row.isnull, include, NULL);
 	ReleaseTupleDesc(row.desc);
@@ -187,28 +182,27 @@ rowkeeper_audit_key_hash(PG_FUNCTION_ARGS)
 {
 	HeapTupleHeader header = PG_GETARG_HEAPTUPLEHEADER(0);
 	Row			row;
-	Datum	   *names;
-	bool	   *nulls;
-	int			count;
-	AttrNumber *columns;
+	List	   *names = rk_names_argument(PG_GETARG_ARRAYTYPE_P(1));
+	AttrNumber *columns = palloc(sizeof(AttrNumber) * Max(list_length(names), 1));
+	int			count = 0;
 	int32		hash;
+	ListCell   *lc;
 
 	open_row(&row, header);
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), NAMEOID, NAMEDATALEN, false,
-					  TYPALIGN_CHAR, &names, &nulls, &count);
-	columns = palloc(sizeof(AttrNumber) * Max(count, 1));
-	for (int i = 0; i < count; i++)
+	foreach(lc, names)
 	{
-		if (nulls[i])
+		const char *name = lfirst(lc);
+
+		if (name == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("column name must not be null")));
-		columns[i] = find_column(row.desc, names[i]);
-		if (row.isnull[columns[i] - 1])
+		columns[count] = find_column(row.desc, name);
+		if (row.isnull[columns[count] - 1])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("key column \"%s\" must not be null",
-							NameStr(*DatumGetName(names[i])))));
+					 errmsg("key column \"%s\" must not be null", name)));
+		count++;
 	}
 	hash = rk_audit_key_hash(rk_audit_key_create(row.desc, columns, count), row.values);
 	ReleaseTupleDesc(row.desc);

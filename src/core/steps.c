@@ -57,6 +57,21 @@ rk_target_argument(FunctionCallInfo fcinfo)
 	return PG_GETARG_OID(0);
 }
 
+/* The names in an argument of type name[], in their order: char *, NULL where one is null. */
+List *
+rk_names_argument(ArrayType *array)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	int			count;
+	List	   *names = NIL;
+
+	deconstruct_array(array, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR, &elements, &nulls, &count);
+	for (int i = 0; i < count; i++)
+		names = lappend(names, nulls[i] ? NULL : pstrdup(NameStr(*DatumGetName(elements[i]))));
+	return names;
+}
+
 /* As for ALTER TABLE: the owner of the table or a member of the owner. */
 void
 rk_check_owner(Oid relid)

@@ -16,11 +16,9 @@
 #include "catalog/index.h"
 #include "catalog/partition.h"
 #include "catalog/pg_constraint.h"
-#include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "nodes/primnodes.h"
 #include "storage/bufmgr.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/partcache.h"
@@ -41,24 +39,21 @@ typedef struct Found
 static List *
 read_columns(Oid root, ArrayType *array)
 {
-	Datum	   *elements;
-	bool	   *nulls;
-	int			count;
 	List	   *columns = NIL;
+	ListCell   *lc;
 
-	deconstruct_array(array, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR, &elements, &nulls, &count);
-	for (int i = 0; i < count; i++)
+	foreach(lc, rk_names_argument(array))
 	{
+		const char *name = lfirst(lc);
 		AttrNumber	column;
 
-		if (nulls[i])
+		if (name == NULL)
 			rk_refuse_option("columns", "a column name must not be null", NULL);
-		column = get_attnum(root, NameStr(*DatumGetName(elements[i])));
+		column = get_attnum(root, name);
 		if (column <= 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("column \"%s\" of %s does not exist",
-							NameStr(*DatumGetName(elements[i])), rk_relation_name(root))));
+					 errmsg("column \"%s\" of %s does not exist", name, rk_relation_name(root))));
 		columns = list_append_unique_int(columns, column);
 	}
 	if (columns == NIL)

@@ -13,10 +13,8 @@
 #include "catalog/catalog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -184,16 +182,16 @@ replace_policy(FunctionCallInfo fcinfo, List *tree, const char *name)
 static void
 replace_policies(FunctionCallInfo fcinfo, Oid root, List *tree, ArrayType *names)
 {
-	Datum	   *elements;
-	bool	   *nulls;
-	int			count;
+	ListCell   *lc;
 
-	deconstruct_array(names, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR, &elements, &nulls, &count);
-	for (int i = 0; i < count; i++)
-		if (!nulls[i] && !replace_policy(fcinfo, tree, NameStr(*DatumGetName(elements[i]))))
+	foreach(lc, rk_names_argument(names))
+	{
+		const char *name = lfirst(lc);
+
+		if (name != NULL && !replace_policy(fcinfo, tree, name))
 			ereport(NOTICE,
-					(errmsg("policy \"%s\" of %s does not exist, skipping",
-							NameStr(*DatumGetName(elements[i])), rk_relation_name(root))));
+					(errmsg("policy \"%s\" of %s does not exist, skipping", name, rk_relation_name(root))));
+	}
 }
 
 /* ---- doing it ---- */

@@ -488,16 +488,13 @@ compare_names(const ListCell *a, const ListCell *b)
 static List *
 sorted_names(ArrayType *array)
 {
-	Datum	   *elements;
-	bool	   *nulls;
-	int			count;
-	List	   *names = NIL;
+	List	   *names = rk_names_argument(array);
 	List	   *different = NIL;
 	ListCell   *lc;
 
-	deconstruct_array(array, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR, &elements, &nulls, &count);
-	for (int i = 0; i < count; i++)
-		names = lappend(names, nulls[i] ? "" : pstrdup(NameStr(*DatumGetName(elements[i]))));
+	foreach(lc, names)
+		if (lfirst(lc) == NULL)
+		lfirst(lc) = "";
 	list_sort(names, compare_names);
 	foreach(lc, names)
 		if (different == NIL || strcmp(llast(different), lfirst(lc)) != 0)
