@@ -339,8 +339,8 @@ BEGIN ATOMIC
 	FROM t JOIN pg_catalog.pg_publication_rel r ON r.prrelid = t.oid JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
 	WHERE NOT (pg_catalog.pg_has_role($3, p.pubowner, 'USAGE') AND pg_catalog.pg_has_role(p.pubowner, t.relowner, 'USAGE'))
 	UNION ALL
-	SELECT 29, '0A000', 'it is a table of a subscription, whose publisher does not know partitions', NULL
-	FROM pg_catalog.pg_subscription_rel r WHERE r.srrelid = $1
+	SELECT 29, '0A000', pg_catalog.format('it is a table of subscription %I, whose publisher does not know partitions', s.subname), NULL
+	FROM pg_catalog.pg_subscription_rel r JOIN pg_catalog.pg_subscription s ON s.oid = r.srsubid WHERE r.srrelid = $1
 	UNION ALL
 	SELECT 30, '0A000', 'it is unlogged and has foreign keys, which partitioned tables have only where they are logged', NULL
 	FROM t WHERE t.relpersistence = 'u' AND EXISTS (SELECT FROM constraints k WHERE k.contype = 'f' UNION ALL SELECT FROM referencing)

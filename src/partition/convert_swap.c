@@ -321,7 +321,7 @@ rk_convert_prepare(FunctionCallInfo fcinfo, const RkConversion *conversion, Oid 
 	swap->root = get_relname_relid(psprintf("rowkeeper_%u", conversion->relid), get_rel_namespace(conversion->relid));
 	if (!OidIsValid(swap->root))
 		elog(ERROR, "there are no statements to convert a table");
-	rk_partition_dress(conversion->relid, swap->root, conversion->owner, true, DT_NOEND);
+	rk_partition_dress(conversion->relid, swap->root, conversion->owner, RK_DRESS_ALL);
 	return swap;
 }
 

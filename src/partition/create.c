@@ -199,7 +199,7 @@ build(FunctionCallInfo fcinfo, const RkPartitionSet *set, const char *schema,
 		run_step(fcinfo, set->owner,
 				 psprintf("CREATE INDEX ON %s USING brin (%s)",
 						  quote_qualified_identifier(schema, name), quote_identifier(set->key->name)));
-	rk_partition_dress(set->root, relid, set->owner, true, DT_NOEND);
+	rk_partition_dress(set->root, relid, set->owner, RK_DRESS_ALL);
 	rk_tell_partition_built(set->root, relid);
 	if (is_divided(set, model))
 		build_below(fcinfo, set, schema, name, model);
@@ -284,5 +284,5 @@ rk_partition_attach(FunctionCallInfo fcinfo, const RkPartitionSet *set, const Rk
 		return;
 	/* now its indexes are known to be those of the table */
 	foreach(lc, rk_relation_tree(relid, NoLock))
-		rk_partition_dress(get_partition_parent(lfirst_oid(lc), true), lfirst_oid(lc), set->owner, true, DT_NOEND);
+		rk_partition_dress(get_partition_parent(lfirst_oid(lc), true), lfirst_oid(lc), set->owner, RK_DRESS_ALL);
 }

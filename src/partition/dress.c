@@ -27,6 +27,8 @@
 
 PG_FUNCTION_INFO_V1(rowkeeper_partition_compare);
 
+#define MISSING_GRANTS "missing grants" /* of _partition_differences() */
+
 /* The newest partition of a maintained table that is a table, or InvalidOid. */
 Oid
 rk_partition_model(const RkPartitionSet *set)
@@ -162,19 +164,45 @@ rk_partition_dress_prepare(Oid relid)
 static bool
 is_about_access(const char *what)
 {
-	return strcmp(what, "missing grants") == 0 || strcmp(what, "row security") == 0 || strcmp(what, "policies") == 0;
+	return strcmp(what, MISSING_GRANTS) == 0 || strcmp(what, "row security") == 0 || strcmp(what, "policies") == 0;
+}
+
+static bool
+is_wanted(RkDress dress, const char *what)
+{
+	switch (dress)
+	{
+		case RK_DRESS_CLOSED:
+			return !is_about_access(what);
+		case RK_DRESS_GRANTS:
+			return strcmp(what, MISSING_GRANTS) == 0;
+		case RK_DRESS_ALL:
+			break;
+	}
+	return true;
+}
+
+/* Whether a partition is as its table is. */
+bool
+rk_partition_is_dressed(Oid parent, Oid child)
+{
+	bool		dressed;
+
+	SPI_connect();
+	compare(parent, child);
+	dressed = SPI_processed == 0;
+	SPI_finish();
+	return dressed;
 }
 
 /*
- * Run what makes a partition as its table is, as its owner, which no feature
- * need hear of; again after
- * ATTACH, when its indexes are known to be those of the table. Without access
- * it is given no rights (what it should not have goes), and its row security is
- * the caller's. Raises 55P03 where that is not done by the deadline. Locks: ACCESS
- * EXCLUSIVE on the partition, which nobody else sees yet.
+ * Run what makes a partition as its table is, or that part of it, as its owner,
+ * which no feature need hear of; again after ATTACH, when its indexes are known
+ * to be those of the table. Locks: ACCESS EXCLUSIVE on the partition, but for
+ * grants.
  */
 void
-rk_partition_dress(Oid parent, Oid child, Oid owner, bool access, TimestampTz deadline)
+rk_partition_dress(Oid parent, Oid child, Oid owner, RkDress dress)
 {
 	SPITupleTable *statements;
 	uint64		count;
@@ -185,13 +213,8 @@ rk_partition_dress(Oid parent, Oid child, Oid owner, bool access, TimestampTz de
 	statements = SPI_tuptable;
 	for (uint64 i = 0; i < count; i++)
 	{
-		if (!access && is_about_access(SPI_getvalue(statements->vals[i], statements->tupdesc, 2)))
-			continue;
-		if (deadline != DT_NOEND && GetCurrentTimestamp() >= deadline)
-			ereport(ERROR,
-					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg("to make %s as its table is takes too long", rk_relation_name(child))));
-		rk_convert_run(owner, true, SPI_getvalue(statements->vals[i], statements->tupdesc, 1));
+		if (is_wanted(dress, SPI_getvalue(statements->vals[i], statements->tupdesc, 2)))
+			rk_convert_run(owner, true, SPI_getvalue(statements->vals[i], statements->tupdesc, 1));
 	}
 	SPI_finish();
 }

@@ -205,10 +205,19 @@ extern Oid	rk_partition_build(FunctionCallInfo fcinfo, const RkPartitionSet *set
 extern void rk_partition_attach(FunctionCallInfo fcinfo, const RkPartitionSet *set, const RkWanted *wanted, Oid relid);
 
 /* dress.c: what LIKE leaves out */
+typedef enum RkDress
+{
+	RK_DRESS_ALL,
+	RK_DRESS_CLOSED,			/* but for rights, row security and policies;
+								 * rights that it should not have go */
+	RK_DRESS_GRANTS				/* the rights it has not got, only */
+} RkDress;
+
 extern Oid	rk_partition_model(const RkPartitionSet *set);
 extern char *rk_partition_storage(Oid parent, Oid model);
 extern void rk_partition_dress_prepare(Oid relid);
-extern void rk_partition_dress(Oid parent, Oid child, Oid owner, bool access, TimestampTz deadline);
+extern bool rk_partition_is_dressed(Oid parent, Oid child);
+extern void rk_partition_dress(Oid parent, Oid child, Oid owner, RkDress dress);
 
 /* locks.c: one deadline over all locks of an attempt */
 typedef struct RkLockRequest
@@ -371,7 +380,6 @@ typedef struct RkSplit
 	Oid			wide;			/* the partition; InvalidOid: dropped */
 	Oid			history;		/* what takes its place; InvalidOid: dropped */
 	int64		first;			/* where the period of its oldest row begins */
-	char	   *search_path;	/* of the owner's code, where it runs for us */
 	bool		watched;		/* it has the triggers */
 	List	   *position;		/* the last key that was copied, as texts */
 	bool		scanned;		/* all were looked at once */
@@ -396,6 +404,8 @@ typedef struct RkSplitCall
 	bool		swapped;
 	bool		nothing;		/* is to be split */
 	int			attempts;		/* at the swap */
+	List	   *closed;			/* new tables that are to be opened yet */
+	char	   *left_closed;	/* why some cannot be; NULL: all could */
 	ErrorData  *failure;		/* of a lock, in this step */
 	char	   *reason;			/* the last one's */
 } RkSplitCall;
@@ -437,6 +447,7 @@ extern void rk_partition_split_init(void);
 /* split_leaves.c: the partitions to be, and the triggers */
 extern const RkPartition *rk_split_load_wide(RkSplitCall *call, const RkSplit *split, RkPartitionSet **set);
 extern RkLockRequest *rk_split_partner_locks(Oid root, LOCKMODE mode, int room, int *count);
+extern bool rk_split_has_row_security(Oid relid);
 extern void rk_split_begin(RkSplitCall *call);
 extern void rk_split_make_leaves(RkSplitCall *call);
 extern void rk_split_watch(RkSplitCall *call);

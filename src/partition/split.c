@@ -364,10 +364,18 @@ List *
 rk_split_spare(const RkPartitionSet *set, List *expired)
 {
 	RkSplit    *split = rk_split_read(set->root);
+	ListCell   *lc;
 
 	if (split == NULL)
 		return expired;
-	return split->swapped ? NIL : list_delete_ptr(expired, (void *) rk_partition_find(set, split->wide));
+	foreach(lc, expired)
+	{
+		const RkPartition *partition = lfirst(lc);
+
+		if (partition->relid == split->wide || partition->relid == split->history || partition->parent == split->history)
+			expired = foreach_delete_current(expired, lc);
+	}
+	return expired;
 }
 
 /*

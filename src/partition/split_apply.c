@@ -9,14 +9,14 @@
  * last, and the row of a key is taken away unless the partition has the same
  * one under that key by now.
  *
- * It is done as the table's owner, past row security, whoever writes. The
- * snapshot is the latest one: a transaction's own, where that is kept from
- * statement to statement, knows less than the partition's row locks ensure, so
- * that rows would be missed, or the writer would fail for it. The owner's code
- * that runs meanwhile (functions of CHECK constraints) may do what it may do in
- * the partition, where it runs as the writer. But as the owner it must not find
- * what the writer has put into a search_path of his; it has the one of who
- * called for the split.
+ * It is done as the table's owner, past row security, whoever writes. So no code
+ * of users may run meanwhile (functions of CHECK constraints, say): it would
+ * run as the owner, and find what the writer's session has made of it, whatever
+ * search_path it had. A table that has some is not split (see
+ * rowkeeper._partition_split_code()). The snapshot is the latest one: a
+ * transaction's own, where that is kept from statement to statement, knows less
+ * than the partition's row locks ensure, so that rows would be missed, or the
+ * writer would fail for it.
  *
  * Once a table was altered, its copy is of no use, and split.c starts anew.
  * Until then nothing is written to it: no writer fails for us. But he leaves a
@@ -62,9 +62,6 @@ typedef struct Mirror
 	TransactionId missed_in;	/* or that it is of no use; a subtransaction */
 	bool		divided;		/* the copy has taken its place */
 	int			running;		/* plans, further up the stack */
-	char	   *search_path;	/* of users' code that may run; NULL: none
-								 * does */
-	bool		at_risk;		/* it may run past forced row security */
 	Oid			history;
 	Oid			owner;
 	int			columns;		/* that are written */
@@ -131,12 +128,10 @@ forget(Mirror *mirror)
 		MemoryContextDelete(mirror->context);
 	mirror->context = NULL;
 	mirror->history = InvalidOid;
-	mirror->search_path = NULL;
 	mirror->active = false;
 	mirror->lost = false;
 	mirror->copied = false;
 	mirror->divided = false;
-	mirror->at_risk = false;
 }
 
 /* Run a query on a table's OID with the latest snapshot, planned once a session; false: no row. */
@@ -176,13 +171,12 @@ is_lost(Oid wide)
 	return false;
 }
 
-/* What a row of the registry says, in the mirror's context; whether the copy is of use. */
+/* What a row of the registry says; whether the copy is of use. */
 static bool
 take_over(Mirror *mirror, HeapTuple row, TupleDesc desc)
 {
 	Datum		history;
 	bool		isnull;
-	MemoryContext old;
 
 	mirror->divided = DatumGetBool(SPI_getbinval(row, desc, 2, &isnull));
 	if (mirror->divided)
@@ -191,11 +185,7 @@ take_over(Mirror *mirror, HeapTuple row, TupleDesc desc)
 	if (isnull)
 		return false;
 	mirror->history = DatumGetObjectId(history);
-	mirror->at_risk = DatumGetBool(SPI_getbinval(row, desc, 3, &isnull)) && !isnull;
-	old = MemoryContextSwitchTo(mirror->context);
-	mirror->search_path = SPI_getvalue(row, desc, 4);
-	MemoryContextSwitchTo(old);
-	return DatumGetBool(SPI_getbinval(row, desc, 5, &isnull)) && !isnull;
+	return DatumGetBool(SPI_getbinval(row, desc, 3, &isnull)) && !isnull;
 }
 
 /*
@@ -214,12 +204,11 @@ find_history(Mirror *mirror)
 	SPI_connect();
 	mirror->lost = is_lost(mirror->wide);
 	if (!mirror->lost &&
-		look(&plan, "SELECT s.history::oid, s.swapped, r.relforcerowsecurity AND s.runs_code,"
-			 "  CASE WHEN s.runs_code THEN s.search_path END,"
+		look(&plan, "SELECT s.history::oid, s.swapped,"
 			 "  c.oid IS NOT NULL AND s.objects = rowkeeper._partition_split_objects(s.relation, s.partition, s.history)"
 			 "   AND has_table_privilege(c.relowner, c.oid, 'SELECT') AND has_table_privilege(c.relowner, c.oid, 'INSERT')"
 			 "   AND has_table_privilege(c.relowner, c.oid, 'UPDATE') AND has_table_privilege(c.relowner, c.oid, 'DELETE')"
-			 " FROM rowkeeper._partition_splits s LEFT JOIN pg_class r ON r.oid = s.relation LEFT JOIN pg_class c ON c.oid = s.history"
+			 " FROM rowkeeper._partition_splits s LEFT JOIN pg_class c ON c.oid = s.history"
 			 " WHERE s.partition = $1 AND s.watched", mirror->wide))
 		useful = take_over(mirror, SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
 	SPI_finish();
@@ -347,20 +336,15 @@ prepare_plans(Mirror *mirror, Relation rel, const RkRowKey *key)
 							 key->count, (Oid *) key->types, CURSOR_OPT_CUSTOM_PLAN);
 }
 
-/* Become the owner; the writer's settings stay, but where names are looked for, and what would lock too much. */
+/* Become the owner; the writer's settings stay, but what would lock too much. */
 static void
 become_owner(const Mirror *mirror, RkIdentity *saved)
 {
 	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
 	SetUserIdAndSecContext(mirror->owner,
 						   saved->sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
-	saved->users_code = mirror->at_risk;
-	if (mirror->at_risk)
-		rk_plans_at_risk();
+	saved->users_code = false;
 	saved->guc_level = NewGUCNestLevel();
-	if (mirror->search_path != NULL)
-		(void) set_config_option("search_path", mirror->search_path, PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
 	if (!row_security)
 		(void) set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);

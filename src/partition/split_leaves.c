@@ -6,9 +6,9 @@
  * triggers by which what is written to the partition is written to them.
  *
  * Nobody but their owner may read or write them until they are the table's: what
- * protects its rows may change meanwhile. So a policy lets nobody see a row there, also
- * not who may read or write all tables (pg_read_all_data, pg_write_all_data): neither
- * is the table's row security yet that would hold him, nor are its triggers.
+ * protects its rows may change meanwhile. Where that is row security, a policy lets
+ * nobody see a row there, also not who may read or write all tables (pg_read_all_data,
+ * pg_write_all_data). Where there is none, he may: a backup that he makes is not to fail.
  */
 #include "partition/partition.h"
 
@@ -164,12 +164,20 @@ take_rights(const RkSplit *split, Oid relid)
 					   psprintf("REVOKE ALL ON %s FROM %s", rk_relation_name(relid), roles));
 }
 
+bool
+rk_split_has_row_security(Oid relid)
+{
+	return rk_exists_about(rk_extension_owner(), relid, "SELECT 1 FROM pg_class WHERE oid = $1 AND relrowsecurity");
+}
+
 static void
 keep_to_owner(const RkSplit *split, Oid relid)
 {
 	char	   *name = rk_relation_name(relid);
 
 	take_rights(split, relid);
+	if (!rk_split_has_row_security(split->root))
+		return;
 	rk_convert_run(split->owner, true, psprintf("CREATE POLICY " RK_SPLIT_POLICY " ON %s AS RESTRICTIVE USING (false)", name));
 	rk_convert_run(split->owner, true, psprintf("ALTER TABLE %s ENABLE ROW LEVEL SECURITY", name));
 }
@@ -188,14 +196,14 @@ create_history(void *arg)
 				(errcode(ERRCODE_DUPLICATE_TABLE),
 				 errmsg("relation %s already exists, and the partitions of %s are to be under that name",
 						quote_qualified_identifier(schema, name), rk_relation_name(split->wide)),
-				 errhint("Rename it.")));
+				 errhint("Rename it; or drop it, where an earlier split has left it.")));
 	rk_convert_run(split->owner, true,
 				   psprintf("CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY) PARTITION BY RANGE (%s)%s",
 							quote_qualified_identifier(schema, name), rk_relation_name(set->root),
 							quote_identifier(set->key->name), rk_partition_storage(set->root, InvalidOid)));
 	split->history = get_relname_relid(name, get_namespace_oid(schema, false));
 	add_foreign_keys(split);
-	rk_partition_dress(split->root, split->history, split->owner, false, DT_NOEND);
+	rk_partition_dress(split->root, split->history, split->owner, RK_DRESS_CLOSED);
 	rk_tell_partition_built(split->root, split->history);
 	keep_to_owner(split, split->history);
 	rk_split_write(split);
@@ -240,19 +248,6 @@ choose_wide(const RkPartitionSet *set, int64 *first)
 	return list_length(leaves) > 1 ? wide : NULL;
 }
 
-/*
- * The search path that the owner's code has where it is run for others: the
- * caller's, who is he or may do all that he may. A writer's own would have his
- * functions found in it, and run as the owner.
- */
-static char *
-path_of_caller(void)
-{
-	const char *path = GetConfigOption("search_path", false, false);
-
-	return psprintf("%s%spg_temp", path, path[0] != '\0' ? ", " : "");
-}
-
 void
 rk_split_begin(RkSplitCall *call)
 {
@@ -275,7 +270,6 @@ rk_split_begin(RkSplitCall *call)
 	split->root = call->root;
 	split->owner = set->owner;
 	split->wide = wide->relid;
-	split->search_path = path_of_caller();
 	if (!call->insist)
 		say_what_it_takes(split);
 	beginning.set = set;
@@ -296,11 +290,14 @@ static void
 attach_leaf(void *arg)
 {
 	Leaf	   *leaf = arg;
+	ListCell   *lc;
 
 	rk_convert_run(leaf->split->owner, true,
 				   psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
 							rk_relation_name(leaf->split->history), rk_relation_name(leaf->relid),
 							leaf->wanted->lower_text, leaf->wanted->upper_text));
+	foreach(lc, rk_relation_tree(leaf->relid, NoLock))
+		rk_partition_dress(get_partition_parent(lfirst_oid(lc), true), lfirst_oid(lc), leaf->split->owner, RK_DRESS_CLOSED);
 }
 
 static void
@@ -404,8 +401,7 @@ create_triggers(void *arg)
 									  " FOR EACH STATEMENT EXECUTE FUNCTION rowkeeper._partition_split_apply()", RK_SPLIT_TRUNCATE_TRIGGER, wide));
 	(void) rk_run(extension, psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"%s\", ENABLE ALWAYS TRIGGER \"%s\"",
 									  wide, RK_SPLIT_TRIGGER, RK_SPLIT_TRUNCATE_TRIGGER));
-	rk_split_note(split, "watched = true, objects = rowkeeper._partition_split_objects(relation, partition, history),"
-				  " runs_code = rowkeeper._partition_split_runs_code(history)");
+	rk_split_note(split, "watched = true, objects = rowkeeper._partition_split_objects(relation, partition, history)");
 }
 
 /* What the table's own partitions are held to, so that ATTACH reads no row. */
@@ -423,10 +419,7 @@ add_check(const RkPartitionSet *set, const RkPartition *wide, const RkSplit *spl
 								rk_relation_name(split->history), key, lower, key, rk_partition_upper_text(set, wide)));
 }
 
-/*
- * A row is written there before anybody has to: what the owner's code does not
- * find in the search path it is to have fails here, and no writer.
- */
+/* Rows are written there before anybody has to: what fails, fails here, and no writer. */
 static void
 rehearse(void *arg)
 {

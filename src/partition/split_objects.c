@@ -125,9 +125,14 @@ static void
 add_class(Sum *sum, HeapTuple row)
 {
 	Form_pg_class relation = (Form_pg_class) GETSTRUCT(row);
-	uint32		item[] = {relation->oid, relation->relowner, relation->relpersistence, relation->relreplident};
+	uint32		item[] = {relation->oid, relation->relowner, relation->relpersistence, relation->relreplident,
+	relation->relrowsecurity};
 
 	add(sum, item, sizeof(item));
+	/* partitions are made by name, until there are triggers */
+	if (!OidIsValid(sum->history))
+		sum->value += hash_bytes_extended((unsigned char *) NameStr(relation->relname), strlen(NameStr(relation->relname)),
+										  relation->oid);
 }
 
 static void

@@ -6,10 +6,9 @@
  * looked at before is looked at again once the locks are had: nothing may have
  * come in between.
  *
- * Who may read or write the table may do so to the copy from the swap on, or later
- * where there are many partitions: until then it has none of the table's triggers,
- * and nobody looks at its rows again. Whoever reads and writes through the table
- * needs no rights there.
+ * Who may read or write the table may do so to the copy itself some time later: until
+ * then it has none of the table's rights. Whoever reads and writes through the table
+ * needs none there.
  *
  * The old partition is empty from then on, so that no foreign key finds a row in
  * it, and has another name: whoever has waited for the swap with the old one (a
@@ -19,8 +18,10 @@
  */
 #include "partition/partition.h"
 
+#include "access/nbtxlog.h"
 #include "access/table.h"
 #include "access/xlog.h"
+#include "access/xloginsert.h"
 #include "catalog/dependency.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
@@ -33,80 +34,20 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-/* ---- the swap ---- */
-
-/* Tables that are made the table's own while others wait, and when that is given up. */
 #define TABLES_AT_ONCE 16
-#define OPEN_UNTIL_MS 50
+#define OPEN_MS 20				/* then others have their turn */
+
+/* ---- the swap ---- */
 
 typedef struct Swap
 {
 	RkSplitCall *call;
 	const RkSplit *split;
 	List	   *tree;			/* of the copy */
+	bool		by_index;		/* rows are identified, for replicas */
 	char	   *lower;
 	char	   *upper;
 } Swap;
-
-/* As the table is, with its rights and row security where access is true. */
-static void
-dress(const RkSplit *split, List *tables, bool access, TimestampTz deadline)
-{
-	ListCell   *lc;
-
-	foreach(lc, tables)
-	{
-		Oid			relid = lfirst_oid(lc);
-
-		/* it may be dropped by now */
-		if (get_rel_relispartition(relid))
-			rk_partition_dress(get_partition_parent(relid, true), relid, split->owner, access, deadline);
-	}
-}
-
-typedef struct Opening
-{
-	const RkSplit *split;
-	List	   *tables;
-	TimestampTz deadline;
-} Opening;
-
-static void
-open_tables(void *arg)
-{
-	const Opening *opening = arg;
-
-	dress(opening->split, opening->tables, true, opening->deadline);
-}
-
-/* The copy is the table's own: so are its rights and row security, and what ATTACH went by goes. */
-static void
-open_all(void *arg)
-{
-	open_tables(arg);
-	rk_split_drop_constraint(((const Opening *) arg)->split);
-}
-
-void
-rk_split_open_at_once(const RkSplit *split)
-{
-	Opening		opening = {split, rk_relation_tree(split->history, NoLock), DT_NOEND};
-
-	open_all(&opening);
-}
-
-/*
- * The same within the swap, where others wait. Where there are many tables or
- * grants, or the owner may not, or an event trigger is slow or refuses it: false,
- * and all of it is left for later.
- */
-static bool
-try_to_open(const RkSplit *split, List *tree, TimestampTz deadline)
-{
-	Opening		opening = {split, tree, deadline};
-
-	return list_length(tree) <= TABLES_AT_ONCE && rk_attempt(open_all, &opening) == NULL;
-}
 
 /*
  * What serializable transactions have read of the partition the server knows by
@@ -193,6 +134,22 @@ rename_old(Oid wide)
 	CommandCounterIncrement();
 }
 
+static bool
+is_identified_by_index(Oid root)
+{
+	return rk_exists_about(rk_extension_owner(), root, "SELECT 1 FROM pg_class WHERE oid = $1 AND relreplident = 'i'");
+}
+
+/* Which of its indexes is the table's a partition knows only now. */
+static void
+identify_by_index(const RkSplit *split, List *tables)
+{
+	ListCell   *lc;
+
+	foreach(lc, tables)
+		rk_partition_dress(get_partition_parent(lfirst_oid(lc), true), lfirst_oid(lc), split->owner, RK_DRESS_CLOSED);
+}
+
 /*
  * The commit waits for no standby, but for the disk, since files go with it; what
  * others have written is there before, so that it is little (see swap()).
@@ -202,7 +159,6 @@ swap_under_locks(void *arg)
 {
 	Swap	   *swap = arg;
 	const RkSplit *split = swap->split;
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OPEN_UNTIL_MS);
 	char	   *root;
 
 	rk_partition_note_locked();
@@ -218,10 +174,10 @@ swap_under_locks(void *arg)
 	empty(split->wide);
 	rk_partition_run(split->owner, psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)", root,
 											rk_relation_name(split->history), swap->lower, swap->upper));
-	/* by an index: which one is the table's they know only now */
-	if (!try_to_open(split, swap->tree, deadline) &&
-		rk_exists_about(rk_extension_owner(), split->root, "SELECT 1 FROM pg_class WHERE oid = $1 AND relreplident = 'i'"))
-		dress(split, swap->tree, false, DT_NOEND);
+	if (swap->by_index)
+		identify_by_index(split, swap->tree);
+	if (list_length(swap->tree) <= TABLES_AT_ONCE)
+		rk_split_drop_constraint(split);
 	rk_split_note(split, "swapped = true");
 	swap->call->swapped = true;
 }
@@ -255,6 +211,33 @@ swap_locks(const RkSplit *split, List *tree)
 	return locks;
 }
 
+/*
+ * On a standby, too, nobody may have a snapshot any more from before the last row
+ * was copied: after the swap he would find the table empty. He is cancelled as for a
+ * VACUUM. Of the server's records this one does that, and nothing else.
+ */
+static void
+end_snapshots_of_standbys(const RkSplit *split)
+{
+	xl_btree_reuse_page record = {.block = InvalidBlockNumber};
+	Relation	rel;
+
+	if (!XLogStandbyInfoActive())
+		return;
+	rel = table_open(split->wide, AccessShareLock);
+#if PG_VERSION_NUM >= 160000
+	record.locator = rel->rd_locator;
+	record.snapshotConflictHorizon = FullTransactionIdFromU64((uint64) split->copied_at);
+#else
+	record.node = rel->rd_node;
+	record.latestRemovedFullXid = FullTransactionIdFromU64((uint64) split->copied_at);
+#endif
+	table_close(rel, NoLock);
+	XLogBeginInsert();
+	XLogRegisterData((char *) &record, SizeOfBtreeReusePage);
+	(void) XLogInsert(RM_BTREE_ID, XLOG_BTREE_REUSE_PAGE);
+}
+
 static void
 swap(RkSplitCall *call)
 {
@@ -277,14 +260,17 @@ swap(RkSplitCall *call)
 	swap.lower = rk_partition_lower_text(set, wide);
 	swap.upper = rk_partition_upper_text(set, wide);
 	swap.tree = rk_relation_tree(split->history, NoLock);
-	rk_partition_dress_prepare(split->root);
+	swap.by_index = is_identified_by_index(split->root);
+	if (swap.by_index)
+		rk_partition_dress_prepare(split->root);
 	/* nobody waits for us while we wait for them */
 	call->failure = rk_attempt(look_for_readers, &split->wide);
 	if (call->failure != NULL && call->failure->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		ReThrowError(call->failure);
 	if (call->failure != NULL)
 		return;
-	call->attempts++;
+	if (call->attempts++ == 0)
+		end_snapshots_of_standbys(split);
 	XLogFlush(GetLastImportantRecPtr());
 	(void) rk_partition_try_for(RK_LONGEST_SWAP_MS, swap_locks(split, swap.tree), swap_under_locks, &swap,
 								call->insist, &call->failure);
@@ -308,7 +294,8 @@ drop_constraint(void *arg)
 
 /*
  * The CHECK for which ATTACH has read no rows. To drop it takes longer than the
- * swap where there are many partitions: nobody is to wait for both at once.
+ * swap where there are many partitions: nobody is to wait for both at once. Where
+ * there are few, the swap has.
  */
 static void
 release(RkSplitCall *call)
@@ -327,38 +314,188 @@ release(RkSplitCall *call)
 	(void) rk_partition_try_for(RK_LONGEST_SWAP_MS, locks, drop_constraint, split, call->insist, &call->failure);
 }
 
-/* Some of the new tables are made as the table is now. */
+typedef struct Opening
+{
+	RkSplitCall *call;
+	Oid			owner;
+	RkDress		dress;
+	Oid			relid;
+	int			done;
+} Opening;
+
+static void
+open_table(void *arg)
+{
+	const Opening *opening = arg;
+
+	rk_partition_dress(get_partition_parent(opening->relid, true), opening->relid, opening->owner, opening->dress);
+}
+
+/* That harms nobody: not worth to fail for. */
+static void
+leave_closed(RkSplitCall *call, const ErrorData *error)
+{
+	if (call->left_closed == NULL)
+		call->left_closed = MemoryContextStrdup(call->context, error->message);
+}
+
+static void
+try_to_open(Opening *opening)
+{
+	ErrorData  *error = rk_attempt(open_table, opening);
+
+	if (error != NULL && rk_partition_is_for_lock(error))
+		ReThrowError(error);
+	if (error != NULL)
+		leave_closed(opening->call, error);
+}
+
+/* It may be dropped, or somebody's own, by now. */
+static bool
+is_closed(Oid relid)
+{
+	return get_rel_relispartition(relid) && !rk_partition_is_dressed(get_partition_parent(relid, true), relid);
+}
+
+/* The table itself before its partitions, which are compared with it. */
+static void
+list_closed(RkSplitCall *call)
+{
+	RkSplit    *split = rk_split_current(call->root);
+	MemoryContext old = MemoryContextSwitchTo(call->context);
+
+	call->closed = OidIsValid(split->history) ? rk_relation_tree(split->history, NoLock) : NIL;
+	MemoryContextSwitchTo(old);
+}
+
+static int
+count_next(const RkSplitCall *call)
+{
+	return Min(TABLES_AT_ONCE, list_length(call->closed));
+}
+
+/* Row security that the table has only since the swap does not protect it yet. */
+static bool
+is_protected(Oid relid)
+{
+	return rk_split_has_row_security(relid) || !rk_split_has_row_security(get_partition_parent(relid, true));
+}
+
+/* What fails here is said by open_next(). */
+static void
+give_rights(RkSplitCall *call)
+{
+	Opening		opening = {.call = call,.owner = rk_split_current(call->root)->owner,.dress = RK_DRESS_GRANTS};
+
+	for (int i = 0; i < count_next(call); i++)
+	{
+		opening.relid = list_nth_oid(call->closed, i);
+		if (is_closed(opening.relid) && is_protected(opening.relid))
+			(void) rk_attempt(open_table, &opening);
+	}
+}
+
+/* As many of the next as there is time for. */
+static void
+open_tables(void *arg)
+{
+	Opening    *opening = arg;
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OPEN_MS);
+
+	for (opening->done = 0; opening->done < count_next(opening->call); opening->done++)
+	{
+		if (opening->done > 0 && GetCurrentTimestamp() >= deadline)
+			return;
+		opening->relid = list_nth_oid(opening->call->closed, opening->done);
+		if (is_closed(opening->relid))
+			try_to_open(opening);
+	}
+}
+
+static void
+lock_and_open(void *arg)
+{
+	Opening    *opening = arg;
+	RkSplitCall *call = opening->call;
+	RkLockRequest locks[TABLES_AT_ONCE + 1] = {{InvalidOid, NoLock}};
+	int			count = 0;
+	bool		any = false;
+
+	for (int i = 0; i < count_next(call); i++)
+	{
+		Oid			relid = list_nth_oid(call->closed, i);
+
+		/* once the first is open, the others differ from that */
+		any |= is_closed(relid);
+		if (get_rel_relispartition(relid))
+			rk_partition_add_lock(locks, &count, relid, AccessExclusiveLock);
+	}
+	if (any)
+		(void) rk_partition_try_for(RK_LONGEST_SWAP_MS, locks, open_tables, opening, call->insist, &call->failure);
+	else
+		opening->done = count_next(call);
+}
+
 static void
 open_next(RkSplitCall *call)
 {
-	RkSplit    *split = rk_split_current(call->root);
-	RkLockRequest locks[TABLES_AT_ONCE + 1] = {{InvalidOid, NoLock}};
-	int			count = 0;
-	Opening		opening = {.split = split,.deadline = DT_NOEND};
+	Opening		opening = {.call = call,.owner = rk_split_current(call->root)->owner,.dress = RK_DRESS_ALL};
+	ErrorData  *error = rk_attempt(lock_and_open, &opening);
 
-	call->more = false;
-	if (!OidIsValid(split->history) || !get_rel_relispartition(split->history))
+	if (call->failure != NULL)
 		return;
-	opening.tables = rk_fetch_oids(psprintf("SELECT t.relid FROM pg_partition_tree(%u) t JOIN pg_policy y ON y.polrelid = t.relid"
-											" WHERE y.polname = '" RK_SPLIT_POLICY "'"
-											"  AND NOT EXISTS (SELECT FROM pg_policy r WHERE r.polrelid = %u AND r.polname = y.polname)"
-											" ORDER BY t.level, t.relid LIMIT %d",
-											split->history, split->root, TABLES_AT_ONCE));
-	if (opening.tables == NIL)
-		return;
-	call->more = true;
-	add_tree_locks(locks, &count, opening.tables);
-	(void) rk_partition_try(locks, open_tables, &opening, call->insist, &call->failure);
+	if (error != NULL)
+	{
+		opening.done = count_next(call);
+		leave_closed(call, error);
+	}
+	call->closed = list_delete_first_n(call->closed, opening.done);
 }
 
-/* What the swap has not done, if any. */
+static void
+say_left_closed(const RkSplitCall *call)
+{
+	if (call->left_closed != NULL)
+		ereport(WARNING,
+				(errmsg("the new partitions of %s have not all of its rights and policies: %s",
+						rk_relation_name(call->root), call->left_closed),
+				 errhint("Who reads and writes the table needs none of them there. rowkeeper.doctor() has the statements for row security and policies.")));
+}
+
+/*
+ * The new tables get the table's rights, row security and policies. Rights come
+ * first, which takes no locks: where there is row security, the policy that lets
+ * nobody see anything is there still. What takes locks is done to some at a time.
+ */
 void
 rk_split_open(RkSplitCall *call)
 {
 	rk_split_insist(call, release);
-	do
+	rk_split_commit(call, list_closed);
+	while (call->closed != NIL)
+	{
+		rk_split_commit(call, give_rights);
 		rk_split_insist(call, open_next);
-	while (call->more);
+	}
+}
+
+/* The same in the caller's transaction, who waits for the locks himself. */
+void
+rk_split_open_at_once(const RkSplit *split)
+{
+	RkSplitCall call = {.root = split->root,.context = CurrentMemoryContext};
+	Opening		opening = {.call = &call,.owner = split->owner,.dress = RK_DRESS_ALL};
+	ListCell   *lc;
+
+	rk_split_drop_constraint(split);
+	list_closed(&call);
+	foreach(lc, call.closed)
+	{
+		opening.relid = lfirst_oid(lc);
+		if (is_closed(opening.relid))
+			try_to_open(&opening);
+	}
+	say_left_closed(&call);
 }
 
 /* Once somebody has attached it again it is his. */
@@ -392,6 +529,7 @@ void
 rk_split_finish(RkSplitCall *call)
 {
 	rk_progress_update(8, 0);
+	say_left_closed(call);
 	rk_split_forget(call->root);
 }
 

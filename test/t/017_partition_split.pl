@@ -332,29 +332,26 @@ make_converted('altered');
 }
 
 # Columns of today are not those of the copy.
-sql($node, <<'SQL');
-CREATE FUNCTION test.slow(id bigint) RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS $$
-BEGIN
-	IF id = 1000 AND EXISTS (SELECT FROM test.stops WHERE step = 99) THEN
-		PERFORM pg_sleep(2);
-	END IF;
-	RETURN id;
-END $$;
-SQL
 make_converted('altered');
 {
 	my $call = $node->background_psql('postgres');
+	my $locker = session($node);
 
-	sql($node, 'CREATE INDEX ON altered (test.slow(id)); INSERT INTO test.stops VALUES (99)');
+	sql($node, 'CREATE TABLE test.parents AS SELECT 1 AS id; ALTER TABLE test.parents ADD PRIMARY KEY (id);
+		ALTER TABLE altered ADD parent int REFERENCES test.parents; UPDATE altered SET parent = 1 WHERE id = 1000');
+	$locker->query_safe('BEGIN; SELECT FROM test.parents FOR UPDATE');
 	$call->query_until(qr/^started$/m, "\\echo started\nCALL rowkeeper.partition_convert('altered', split => true);\n\\echo ended\n");
-	$node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')") or die;
-	# it comes between two batches
-	sql($node, 'ALTER TABLE altered ADD extra int DEFAULT 7; DELETE FROM test.stops');
+	# it comes between two batches: this one gives way, again and again
+	$node->poll_query_until('postgres', 'SELECT EXISTS (SELECT FROM altered_hist WHERE id = 5) AND NOT EXISTS (SELECT FROM altered_hist WHERE id = 1000)') or die;
+	sleep 1;
+	sql($node, 'ALTER TABLE altered ADD extra int DEFAULT 7');
+	$locker->query_safe('COMMIT');
+	$locker->quit;
 	$call->query_until(qr/^ended$/m, '');
 	unlike($call->{stderr}, qr/ERROR/, 'a column that is added while rows are copied has it begun anew');
 	$call->quit;
 	is_sql($node, 'SELECT count(*), sum(extra), test.leftovers() FROM altered', '3000|21000|', '... and all rows are there');
-	sql($node, 'DROP TABLE altered');
+	sql($node, 'DROP TABLE altered, test.parents');
 }
 
 # A transaction that was prepared while the copy is of no use is waited for, and its mark counts.
@@ -485,6 +482,7 @@ CREATE EVENT TRIGGER linger ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECU
 SQL
 make_converted('named');
 {
+	sql($node, 'ALTER TABLE named ENABLE ROW LEVEL SECURITY');
 	my $call = split_until('named', 6);
 
 	end_call($call, 'terminate');
@@ -565,6 +563,32 @@ make_converted('taken');
 	is_sql($node, "SELECT count(*), test.leftovers() = '$wide', (SELECT count(*) FROM pg_trigger WHERE tgrelid = '$wide'::regclass) FROM $wide",
 		'3001|t|0', 'a partition that its owner has detached is left as it is');
 	sql($node, "DROP TABLE detached, $wide, taken");
+}
+
+# ---- a standby ----
+
+# Who has a snapshot there from before the last row was copied would find the table empty.
+sql($node, 'ALTER SYSTEM SET autovacuum = off; SELECT pg_reload_conf()');
+make_converted('stood');
+{
+	my $standby = PostgreSQL::Test::Cluster->new('standby');
+
+	$node->backup('copy');
+	$standby->init_from_backup($node, 'copy', has_streaming => 1);
+	$standby->append_conf('postgresql.conf', "max_standby_streaming_delay = 0\nhot_standby_feedback = on\n");
+	$standby->start;
+	my $old = $standby->background_psql('postgres', on_error_stop => 0, extra_params => ['--set=ON_ERROR_STOP=0']);
+
+	$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class');
+	sql($node, "CALL rowkeeper.partition_convert('stood', split => true)");
+	$node->wait_for_catchup($standby);
+	my $rows = eval { $old->query('SELECT count(*) FROM stood') };
+
+	isnt($rows, '0', 'nobody finds the table empty on a standby');
+	like($old->{stderr}, qr/conflict with recovery/, '... but is cancelled before');
+	eval { $old->quit };
+	is($standby->safe_psql('postgres', 'SELECT count(*) FROM stood'), '3000', '... and then finds all rows');
+	$standby->stop;
 }
 
 # ---- given up ----
