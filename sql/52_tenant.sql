@@ -480,13 +480,14 @@ SELECT 'bypassing_role', 'warning', NULL, pg_catalog.quote_ident(r.rolname),
 	'can log in and has BYPASSRLS: no policy holds it',
 	pg_catalog.format('ALTER ROLE %I NOBYPASSRLS', r.rolname)
 FROM pg_catalog.pg_roles r
-WHERE r.rolcanlogin AND r.rolbypassrls AND NOT r.rolsuper
+WHERE r.rolcanlogin AND r.rolbypassrls AND NOT r.rolsuper AND EXISTS (SELECT FROM rowkeeper._tenant_tables)
 UNION ALL
 SELECT 'bypassing_role', 'warning', NULL, pg_catalog.quote_ident(r.rolname),
 	'can log in and has the rights of pg_read_all_data, and no row security is on TOAST tables and pg_statistic',
 	pg_catalog.format('REVOKE pg_read_all_data FROM %I', r.rolname)
 FROM pg_catalog.pg_roles r
 WHERE r.rolcanlogin AND NOT r.rolbypassrls AND NOT r.rolsuper AND pg_catalog.pg_has_role(r.oid, 'pg_read_all_data', 'MEMBER')
+	AND EXISTS (SELECT FROM rowkeeper._tenant_tables)
 UNION ALL
 SELECT 'trusted_role', 'info', NULL, CASE a.grantee WHEN 0 THEN 'PUBLIC'
 		ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END,

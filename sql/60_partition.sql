@@ -437,9 +437,10 @@ SELECT 'foreign_key_index', 'warning', s.table_schema, s.full_name,
 FROM states s JOIN rowkeeper._partition_unindexed_keys k ON k.root = s.root
 WHERE s.options ->> 'keep' IS NOT NULL
 UNION ALL
--- a failure counts for as long as something is left to do
+-- a failure counts for as long as something is left to do; one says itself that it needs force
 SELECT 'failed', 'error', s.table_schema, s.full_name, 'maintenance failed: ' || r.error,
-	pg_catalog.format('CALL rowkeeper.maintain(%L)', s.full_name)
+	pg_catalog.format(CASE WHEN r.error LIKE '%force => true%' THEN 'CALL rowkeeper.maintain(%L, force => true)'
+		ELSE 'CALL rowkeeper.maintain(%L)' END, s.full_name)
 FROM rowkeeper._partition_runs r JOIN states s ON s.root = r.root
 WHERE r.error IS NOT NULL AND CASE r.task WHEN 'partitions ahead' THEN s.missing > 0
 	ELSE s.expired > 0 OR EXISTS (SELECT FROM rowkeeper._partition_intents i WHERE i.relation = s.root) END;

@@ -53,7 +53,7 @@ INSERT INTO wrong VALUES (1), (1000001);
 CALL rowkeeper.maintain('wrong');
 SELECT error FROM rowkeeper.maintain_log WHERE table_name = 'wrong' AND error IS NOT NULL ORDER BY ran_at;
 SELECT count(*) FROM wrong;
-SELECT level, check_name, detail FROM rowkeeper.doctor('partition_retention', 'partition');
+SELECT level, check_name, detail, remedy FROM rowkeeper.doctor('partition_retention', 'partition');
 -- unless it is said to be right
 CALL rowkeeper.maintain('wrong', force => true);
 SELECT leaves('wrong');
