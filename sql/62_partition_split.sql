@@ -7,6 +7,7 @@ CREATE TABLE rowkeeper._partition_splits (
 	partition regclass, -- NULL: dropped
 	history regclass, -- what takes its place
 	first bigint NOT NULL, -- where the period of its oldest row begins, on the key's scale
+	search_path text NOT NULL, -- of the owner's code, where rows are copied
 	objects bigint NOT NULL, -- what table, partition and copy had then, by version
 	options jsonb NOT NULL, -- by which its partitions are made
 	watched boolean NOT NULL DEFAULT false, -- it has the triggers
@@ -40,76 +41,6 @@ CREATE FUNCTION rowkeeper._partition_split_objects(target oid, partition oid, hi
 REVOKE ALL ON FUNCTION rowkeeper._partition_split_objects(oid, oid, oid) FROM PUBLIC;
 COMMENT ON FUNCTION rowkeeper._partition_split_objects(oid, oid, oid) IS
 'What a table, its wide partition and the copy of that have, by version, as one number; for who divides the partition.';
-
--- Functions that are not written in C, which run when a row is written to a table that
--- has no triggers. For the copy they would run as the owner, whoever writes, and as the
--- writer's session has them: it keeps what a function's names were found to be, or all of
--- a function, since its first call, whatever the search path is by then. No functions of
--- the server and of extensions: those are in C, or bound to what they call.
-CREATE FUNCTION rowkeeper._partition_split_code(target oid) RETURNS TABLE (object text, function oid)
-LANGUAGE sql STABLE PARALLEL UNSAFE
-BEGIN ATOMIC
-	WITH RECURSIVE objects AS (
-		SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass::oid AS class, k.oid, pg_catalog.format('constraint %I', k.conname) AS name
-		FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1
-		UNION ALL
-		SELECT 'pg_catalog.pg_attrdef'::pg_catalog.regclass::oid, f.oid, pg_catalog.format('column %I', a.attname)
-		FROM pg_catalog.pg_attrdef f JOIN pg_catalog.pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
-		WHERE f.adrelid = $1 AND a.attgenerated <> ''
-		UNION ALL
-		SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid, i.indexrelid, pg_catalog.format('index %s', i.indexrelid::pg_catalog.regclass)
-		FROM pg_catalog.pg_index i WHERE i.indrelid = $1
-	), types (oid, computed) AS (
-		SELECT a.atttypid, false FROM pg_catalog.pg_attribute a
-		WHERE a.attnum > 0 AND NOT a.attisdropped
-			AND (a.attrelid = $1 OR a.attrelid IN (SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid = $1))
-		UNION
-		SELECT d.refobjid, true FROM objects o
-			JOIN pg_catalog.pg_depend d ON d.classid = o.class AND d.objid = o.oid AND d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass
-		UNION
-		-- what they are made of
-		SELECT x.oid, t.computed FROM types t
-			JOIN pg_catalog.pg_type y ON y.oid = t.oid
-			LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid OR r.rngmultitypid = t.oid
-			CROSS JOIN LATERAL (
-				SELECT pg_catalog.unnest(ARRAY[y.typbasetype, y.typelem, r.rngtypid, r.rngsubtype])
-				UNION ALL
-				SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = y.typrelid AND a.attnum > 0 AND NOT a.attisdropped
-			) x (oid)
-		WHERE x.oid >= 16384
-	), code (name, function) AS (
-		SELECT o.name, CASE WHEN d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass THEN d.refobjid
-			ELSE (SELECT p.oprcode FROM pg_catalog.pg_operator p WHERE p.oid = d.refobjid) END
-		FROM (
-			SELECT b.class, b.oid, b.name FROM objects b
-			UNION ALL
-			SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid, pg_catalog.format('domain %s', t.oid::pg_catalog.regtype)
-			FROM types t JOIN pg_catalog.pg_constraint k ON k.contypid = t.oid
-			-- of a value that is copied the server does not ask
-			WHERE t.computed
-		) o
-			JOIN pg_catalog.pg_depend d ON d.classid = o.class AND d.objid = o.oid
-				AND d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass)
-		UNION ALL
-		SELECT DISTINCT pg_catalog.format('type %s', t.oid::pg_catalog.regtype), r.rngsubdiff
-		FROM types t JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid
-		WHERE EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-				JOIN pg_catalog.pg_am m ON m.oid = c.relam AND m.amname = 'gist'
-			WHERE i.indrelid = $1)
-		UNION ALL
-		-- by which the keys of a row before and after are compared
-		SELECT DISTINCT pg_catalog.format('cast of type %s', t.oid::pg_catalog.regtype), c.castfunc
-		FROM types t JOIN pg_catalog.pg_cast c ON c.castsource = t.oid AND c.castcontext = 'i'
-		WHERE EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND k.contype = 'f')
-	)
-	SELECT c.name, f.oid
-	FROM code c
-		JOIN pg_catalog.pg_proc f ON f.oid = c.function AND f.oid >= 16384
-		JOIN pg_catalog.pg_language l ON l.oid = f.prolang AND l.lanname NOT IN ('internal', 'c');
-END;
-REVOKE ALL ON FUNCTION rowkeeper._partition_split_code(oid) FROM PUBLIC;
-COMMENT ON FUNCTION rowkeeper._partition_split_code(oid) IS
-'Users'' functions that are not in C, which run when a row is written to a table without triggers.';
 
 CREATE FUNCTION rowkeeper._partition_split_is_ours(function oid) RETURNS boolean
 LANGUAGE sql STABLE PARALLEL UNSAFE
@@ -221,11 +152,6 @@ BEGIN ATOMIC
 		AND g.tgname::text COLLATE "C" < 'RI_ConstraintTrigger'
 		AND EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND k.contype = 'f' AND NOT k.condeferred)
 		AND NOT rowkeeper._partition_split_is_ours(g.tgfoid)
-	UNION ALL
-	-- see there
-	SELECT 17, pg_catalog.format('%s runs function %s, which is not written in C', f.object, f.function::pg_catalog.regprocedure),
-		'Drop it before, and create it after: it would run as the owner, whoever writes.'
-	FROM rowkeeper._partition_split_code($1) f
 	)
 	SELECT p.rank, p.problem, p.hint FROM problems p;
 END;
@@ -258,6 +184,13 @@ WHERE
 	NOT EXISTS (SELECT FROM pg_catalog.pg_locks l
 		WHERE l.locktype = 'object' AND l.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND l.objid = c.oid AND l.objsubid = 1
 			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
+UNION ALL
+SELECT 'split', 'error', c.schema, c.name,
+	'row security was enabled since its first partition is split: the copy has none, and who may read all tables sees all of its rows',
+	pg_catalog.format('CALL rowkeeper.partition_convert(%L)', c.name)
+FROM rowkeeper._partition_splits v JOIN seen c ON c.oid = v.relation
+	JOIN pg_catalog.pg_class t ON t.oid = v.relation AND t.relrowsecurity
+	JOIN pg_catalog.pg_class h ON h.oid = v.history AND NOT h.relrowsecurity
 UNION ALL
 SELECT 'split', 'error', c.schema, c.name,
 	pg_catalog.format('publication %I publishes the copy of its first partition, too: subscribers that do not have it stop', p.pubname),

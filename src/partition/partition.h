@@ -380,6 +380,7 @@ typedef struct RkSplit
 	Oid			wide;			/* the partition; InvalidOid: dropped */
 	Oid			history;		/* what takes its place; InvalidOid: dropped */
 	int64		first;			/* where the period of its oldest row begins */
+	char	   *search_path;	/* of the owner's code, where rows are copied */
 	bool		watched;		/* it has the triggers */
 	List	   *position;		/* the last key that was copied, as texts */
 	bool		scanned;		/* all were looked at once */
@@ -404,7 +405,7 @@ typedef struct RkSplitCall
 	bool		swapped;
 	bool		nothing;		/* is to be split */
 	int			attempts;		/* at the swap */
-	List	   *closed;			/* new tables that are to be opened yet */
+	List	   *closed;			/* new tables that may be, to be looked at yet */
 	char	   *left_closed;	/* why some cannot be; NULL: all could */
 	ErrorData  *failure;		/* of a lock, in this step */
 	char	   *reason;			/* the last one's */

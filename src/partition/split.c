@@ -322,6 +322,7 @@ begin_progress(RkSplitCall *call)
 static void
 run_once(RkSplitCall *call)
 {
+	call->attempts = 0;
 	do
 		rk_split_insist(call, rk_split_make_leaves);
 	while (call->more && !call->altered);

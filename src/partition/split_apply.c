@@ -9,14 +9,14 @@
  * last, and the row of a key is taken away unless the partition has the same
  * one under that key by now.
  *
- * It is done as the table's owner, past row security, whoever writes. So no code
- * of users may run meanwhile (functions of CHECK constraints, say): it would
- * run as the owner, and find what the writer's session has made of it, whatever
- * search_path it had. A table that has some is not split (see
- * rowkeeper._partition_split_code()). The snapshot is the latest one: a
- * transaction's own, where that is kept from statement to statement, knows less
- * than the partition's row locks ensure, so that rows would be missed, or the
- * writer would fail for it.
+ * It is done with the rights of the table's owner, past row security, whoever
+ * writes; but by the writer. What runs meanwhile of users' code (functions of CHECK
+ * constraints, of indexes, of types) runs as he, as it does for the partition. As
+ * the owner it would run what the writer's session has made of it: that keeps what
+ * a function's names were found to be since its first call, whatever the
+ * search_path is by then. The snapshot is the latest one: a transaction's own,
+ * where that is kept from statement to statement, knows less than the partition's
+ * row locks ensure, so that rows would be missed, or the writer would fail for it.
  *
  * Once a table was altered, its copy is of no use, and split.c starts anew.
  * Until then nothing is written to it: no writer fails for us. But he leaves a
@@ -34,8 +34,11 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/planner.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
@@ -106,9 +109,87 @@ schema_changed(Datum arg, int cache, uint32 hash)
 	relation_changed(arg, InvalidOid);
 }
 
+/* ---- as whom a statement of ours runs ---- */
+
+/* A statement, where it is run: further up the stack may be another. */
+typedef struct Run
+{
+	const char *sql;			/* its plan's own copy, which nobody else has */
+	Oid			owner;
+	RkIdentity	writer;
+	struct Run *outer;
+} Run;
+
+static Run *current = NULL;
+static planner_hook_type next_planner = NULL;
+static ExecutorStart_hook_type next_executor_start = NULL;
+
+static bool
+is_current(const char *sql)
+{
+	return current != NULL && sql == current->sql;
+}
+
+/* A tree walker: the rights in all that a query reads and writes are the owner's, as a view's are. */
+static bool
+check_as_owner(Node *node, void *owner)
+{
+	ListCell   *lc;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, check_as_owner, owner);
+#if PG_VERSION_NUM >= 160000
+	foreach(lc, ((Query *) node)->rteperminfos)
+		lfirst_node(RTEPermissionInfo, lc)->checkAsUser = *(Oid *) owner;
+#else
+	foreach(lc, ((Query *) node)->rtable)
+		lfirst_node(RangeTblEntry, lc)->checkAsUser = *(Oid *) owner;
+#endif
+	return query_tree_walker((Query *) node, check_as_owner, owner, 0);
+}
+
+/* Its names were looked up, and row security, as the owner. What is computed now is by the writer. */
+static PlannedStmt *
+plan_as_writer(Query *query, const char *sql, int options, ParamListInfo parameters)
+{
+	bool		ours = is_current(sql);
+	Oid			user;
+	int			context;
+	PlannedStmt *plan;
+
+	if (ours)
+	{
+		(void) check_as_owner((Node *) query, &current->owner);
+		GetUserIdAndSecContext(&user, &context);
+		SetUserIdAndSecContext(current->writer.user, current->writer.sec_context);
+	}
+	plan = next_planner != NULL ? next_planner(query, sql, options, parameters)
+		: standard_planner(query, sql, options, parameters);
+	if (ours)
+		SetUserIdAndSecContext(user, context);
+	return plan;
+}
+
+static void
+start_as_writer(QueryDesc *query, int flags)
+{
+	if (is_current(query->sourceText))
+		SetUserIdAndSecContext(current->writer.user, current->writer.sec_context);
+	if (next_executor_start != NULL)
+		next_executor_start(query, flags);
+	else
+		standard_ExecutorStart(query, flags);
+}
+
 void
 rk_split_apply_init(void)
 {
+	next_planner = planner_hook;
+	planner_hook = plan_as_writer;
+	next_executor_start = ExecutorStart_hook;
+	ExecutorStart_hook = start_as_writer;
 	rk_relcache_listen(relation_changed);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
 }
@@ -345,9 +426,6 @@ become_owner(const Mirror *mirror, RkIdentity *saved)
 						   saved->sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
 	saved->users_code = false;
 	saved->guc_level = NewGUCNestLevel();
-	if (!row_security)
-		(void) set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
 	if (plan_cache_mode == PLAN_CACHE_MODE_FORCE_GENERIC_PLAN)
 		(void) set_config_option("plan_cache_mode", "auto", PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
@@ -460,12 +538,14 @@ mirror_of(Relation rel)
 static uint64
 run_plan(Mirror *mirror, SPIPlanPtr plan, Datum *values, const char *nulls)
 {
-	RkIdentity	saved;
+	Run			run = {.owner = mirror->owner,.outer = current};
 	uint64		count;
 
-	become_owner(mirror, &saved);
+	run.sql = ((CachedPlanSource *) linitial(SPI_plan_get_plan_sources(plan)))->query_string;
+	become_owner(mirror, &run.writer);
 	SPI_connect();
 	mirror->running++;
+	current = &run;
 	PG_TRY();
 	{
 		if (SPI_execute_snapshot(plan, values, nulls, GetLatestSnapshot(), InvalidSnapshot, false, true, 0) < 0)
@@ -474,11 +554,12 @@ run_plan(Mirror *mirror, SPIPlanPtr plan, Datum *values, const char *nulls)
 	PG_FINALLY();
 	{
 		mirror->running--;
+		current = run.outer;
 	}
 	PG_END_TRY();
 	count = SPI_processed;
 	SPI_finish();
-	rk_identity_restore(&saved);
+	rk_identity_restore(&run.writer);
 	return count;
 }
 

@@ -166,6 +166,18 @@ set_local(const char *setting, const char *value)
 	(void) set_config_option(setting, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
+/*
+ * Become the owner, past row security, with the session's settings, as the
+ * functions of a CHECK expect them; but the search path is the split's.
+ */
+static void
+become_owner(const RkSplit *split, RkIdentity *saved)
+{
+	rk_identity_assume_owner(saved, split->owner);
+	(void) set_config_option("search_path", split->search_path, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
 /* In a transaction that copies rows: it gives way to others. */
 static void
 begin_copying(void)
@@ -173,6 +185,8 @@ begin_copying(void)
 	set_local("deadlock_timeout", DEADLOCK_MS);
 	set_local("lock_timeout", LOCK_MS);
 	/* another session is to read the key as it was written */
+	set_local("DateStyle", "ISO, YMD");
+	set_local("IntervalStyle", "postgres");
 	set_local("extra_float_digits", "1");
 	rk_constraints_immediate();
 }
@@ -221,7 +235,7 @@ rk_split_copy(const RkSplit *split, List *position, int limit, List **last)
 	char	   *sql = copy_and_tell_sql(split, key, position == NIL ? "true" : after_key(key), limit);
 
 	begin_copying();
-	rk_identity_assume_reader(&saved, split->owner);
+	become_owner(split, &saved);
 	read_position(key, position, types, values);
 	SPI_connect();
 	*last = NIL;
@@ -256,7 +270,7 @@ copy_missing(const RkSplit *split, int limit)
 	RkIdentity	saved;
 
 	begin_copying();
-	rk_identity_assume_reader(&saved, split->owner);
+	become_owner(split, &saved);
 	SPI_connect();
 	(void) run(psprintf("WITH %s SELECT pg_catalog.count(*) FROM b", copy_sql(split, key, missing(split, key), limit)), 0, NULL, NULL);
 	SPI_finish();
@@ -270,7 +284,7 @@ ask(const RkSplit *split, const char *sql)
 	bool		isnull;
 	bool		result;
 
-	rk_identity_assume_reader(&saved, split->owner);
+	become_owner(split, &saved);
 	SPI_connect();
 	(void) run(sql, 0, NULL, NULL);
 	result = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));

@@ -248,6 +248,18 @@ choose_wide(const RkPartitionSet *set, int64 *first)
 	return list_length(leaves) > 1 ? wide : NULL;
 }
 
+/*
+ * The search path that the owner's code has where rows are copied, whoever calls
+ * for that to go on.
+ */
+static char *
+path_of_caller(void)
+{
+	const char *path = GetConfigOption("search_path", false, false);
+
+	return psprintf("%s%spg_temp", path, path[0] != '\0' ? ", " : "");
+}
+
 void
 rk_split_begin(RkSplitCall *call)
 {
@@ -270,6 +282,7 @@ rk_split_begin(RkSplitCall *call)
 	split->root = call->root;
 	split->owner = set->owner;
 	split->wide = wide->relid;
+	split->search_path = path_of_caller();
 	if (!call->insist)
 		say_what_it_takes(split);
 	beginning.set = set;
@@ -419,7 +432,10 @@ add_check(const RkPartitionSet *set, const RkPartition *wide, const RkSplit *spl
 								rk_relation_name(split->history), key, lower, key, rk_partition_upper_text(set, wide)));
 }
 
-/* Rows are written there before anybody has to: what fails, fails here, and no writer. */
+/*
+ * Rows are written there before anybody has to: what fails for them, or does not find
+ * what it calls in the search path, does so here.
+ */
 static void
 rehearse(void *arg)
 {

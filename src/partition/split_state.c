@@ -73,15 +73,16 @@ split_of_row(Oid root, HeapTuple row, TupleDesc desc)
 	split->wide = oid_column(row, desc, 1);
 	split->history = oid_column(row, desc, 2);
 	split->first = DatumGetInt64(SPI_getbinval(row, desc, 3, &isnull));
-	split->watched = DatumGetBool(SPI_getbinval(row, desc, 4, &isnull));
-	value = SPI_getbinval(row, desc, 5, &isnull);
+	split->search_path = SPI_getvalue(row, desc, 4);
+	split->watched = DatumGetBool(SPI_getbinval(row, desc, 5, &isnull));
+	value = SPI_getbinval(row, desc, 6, &isnull);
 	if (!isnull)
 		split->position = texts_of(value);
-	split->scanned = DatumGetBool(SPI_getbinval(row, desc, 6, &isnull));
-	value = SPI_getbinval(row, desc, 7, &isnull);
+	split->scanned = DatumGetBool(SPI_getbinval(row, desc, 7, &isnull));
+	value = SPI_getbinval(row, desc, 8, &isnull);
 	if (!isnull)
 		split->copied_at = DatumGetInt64(value);
-	split->swapped = DatumGetBool(SPI_getbinval(row, desc, 8, &isnull));
+	split->swapped = DatumGetBool(SPI_getbinval(row, desc, 9, &isnull));
 	return split;
 }
 
@@ -98,7 +99,7 @@ rk_split_read(Oid root)
 
 	rk_identity_assume(&saved, rk_extension_owner(), false);
 	SPI_connect();
-	if (SPI_execute_plan(rk_plan_once(&plan, "SELECT partition::oid, history::oid, first, watched, position,"
+	if (SPI_execute_plan(rk_plan_once(&plan, "SELECT partition::oid, history::oid, first, search_path, watched, position,"
 									  " scanned, copied_at, swapped"
 									  " FROM rowkeeper._partition_splits WHERE relation = $1", 1, types),
 						 values, NULL, false, 1) != SPI_OK_SELECT)
@@ -175,17 +176,18 @@ rk_split_note_position(const RkSplit *split, List *position)
 void
 rk_split_write(const RkSplit *split)
 {
-	Oid			types[4] = {OIDOID, OIDOID, OIDOID, INT8OID};
-	Datum		values[4];
+	Oid			types[5] = {OIDOID, OIDOID, OIDOID, INT8OID, TEXTOID};
+	Datum		values[5];
 
 	values[0] = ObjectIdGetDatum(split->root);
 	values[1] = ObjectIdGetDatum(split->wide);
 	values[2] = ObjectIdGetDatum(split->history);
 	values[3] = Int64GetDatum(split->first);
+	values[4] = CStringGetTextDatum(split->search_path);
 	(void) rk_run_args(rk_extension_owner(),
-					   "INSERT INTO rowkeeper._partition_splits (relation, partition, history, first, objects, options)"
-					   " VALUES ($1, $2, $3, $4, rowkeeper._partition_split_objects($1, $2, 0), " OPTIONS("$1") ")",
-					   4, types, values, NULL);
+					   "INSERT INTO rowkeeper._partition_splits (relation, partition, history, first, search_path, objects, options)"
+					   " VALUES ($1, $2, $3, $4, $5, rowkeeper._partition_split_objects($1, $2, 0), " OPTIONS("$1") ")",
+					   5, types, values, NULL);
 }
 
 /* With the marks of who has missed the copy: no other is ever known by its OID. */

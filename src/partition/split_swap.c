@@ -330,7 +330,9 @@ open_table(void *arg)
 {
 	const Opening *opening = arg;
 
-	rk_partition_dress(get_partition_parent(opening->relid, true), opening->relid, opening->owner, opening->dress);
+	/* it may be dropped, or somebody's own, by now */
+	if (get_rel_relispartition(opening->relid))
+		rk_partition_dress(get_partition_parent(opening->relid, true), opening->relid, opening->owner, opening->dress);
 }
 
 /* That harms nobody: not worth to fail for. */
@@ -352,7 +354,6 @@ try_to_open(Opening *opening)
 		leave_closed(opening->call, error);
 }
 
-/* It may be dropped, or somebody's own, by now. */
 static bool
 is_closed(Oid relid)
 {
@@ -361,7 +362,7 @@ is_closed(Oid relid)
 
 /* The table itself before its partitions, which are compared with it. */
 static void
-list_closed(RkSplitCall *call)
+list_new(RkSplitCall *call)
 {
 	RkSplit    *split = rk_split_current(call->root);
 	MemoryContext old = MemoryContextSwitchTo(call->context);
@@ -409,8 +410,7 @@ open_tables(void *arg)
 		if (opening->done > 0 && GetCurrentTimestamp() >= deadline)
 			return;
 		opening->relid = list_nth_oid(opening->call->closed, opening->done);
-		if (is_closed(opening->relid))
-			try_to_open(opening);
+		try_to_open(opening);
 	}
 }
 
@@ -427,7 +427,7 @@ lock_and_open(void *arg)
 	{
 		Oid			relid = list_nth_oid(call->closed, i);
 
-		/* once the first is open, the others differ from that */
+		/* all or none: once one is open, those below differ from it */
 		any |= is_closed(relid);
 		if (get_rel_relispartition(relid))
 			rk_partition_add_lock(locks, &count, relid, AccessExclusiveLock);
@@ -446,9 +446,10 @@ open_next(RkSplitCall *call)
 
 	if (call->failure != NULL)
 		return;
+	/* what takes that long, or cannot be locked, is no better with the others */
 	if (error != NULL)
 	{
-		opening.done = count_next(call);
+		opening.done = list_length(call->closed);
 		leave_closed(call, error);
 	}
 	call->closed = list_delete_first_n(call->closed, opening.done);
@@ -473,7 +474,7 @@ void
 rk_split_open(RkSplitCall *call)
 {
 	rk_split_insist(call, release);
-	rk_split_commit(call, list_closed);
+	rk_split_commit(call, list_new);
 	while (call->closed != NIL)
 	{
 		rk_split_commit(call, give_rights);
@@ -490,12 +491,11 @@ rk_split_open_at_once(const RkSplit *split)
 	ListCell   *lc;
 
 	rk_split_drop_constraint(split);
-	list_closed(&call);
+	list_new(&call);
 	foreach(lc, call.closed)
 	{
 		opening.relid = lfirst_oid(lc);
-		if (is_closed(opening.relid))
-			try_to_open(&opening);
+		try_to_open(&opening);
 	}
 	say_left_closed(&call);
 }
