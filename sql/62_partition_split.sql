@@ -152,6 +152,27 @@ BEGIN ATOMIC
 		AND g.tgname::text COLLATE "C" < 'RI_ConstraintTrigger'
 		AND EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND k.contype = 'f' AND NOT k.condeferred)
 		AND NOT rowkeeper._partition_split_is_ours(g.tgfoid)
+	UNION ALL
+	-- for the copy it is computed anew by whoever changes another column of the row
+	SELECT 17, pg_catalog.format('generated column %I calls function %s, which is not written in C', a.attname, f.oid::pg_catalog.regprocedure),
+		'Drop the column before, and add it after.'
+	FROM pg_catalog.pg_attribute a
+		JOIN pg_catalog.pg_attrdef e ON e.adrelid = a.attrelid AND e.adnum = a.attnum
+		JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = e.oid
+		LEFT JOIN pg_catalog.pg_operator o ON d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass AND d.refobjid IN (o.oid, o.oprnegate)
+		JOIN pg_catalog.pg_proc f ON f.oid >= 16384
+			AND f.oid IN (o.oprcode, CASE WHEN d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass THEN d.refobjid END)
+		JOIN pg_catalog.pg_language l ON l.oid = f.prolang AND l.lanname NOT IN ('internal', 'c')
+	WHERE a.attrelid = $1 AND a.attgenerated = 's'
+	UNION ALL
+	SELECT 17, pg_catalog.format('generated column %I casts to domain %s', a.attname, y.oid::pg_catalog.regtype),
+		'Drop the column before, and add it after.'
+	FROM pg_catalog.pg_attribute a
+		JOIN pg_catalog.pg_attrdef e ON e.adrelid = a.attrelid AND e.adnum = a.attnum
+		JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = e.oid
+			AND d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass
+		JOIN pg_catalog.pg_type y ON y.oid = d.refobjid AND y.typtype = 'd'
+	WHERE a.attrelid = $1 AND a.attgenerated = 's'
 	)
 	SELECT p.rank, p.problem, p.hint FROM problems p;
 END;
