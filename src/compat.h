@@ -14,6 +14,7 @@
 #include "access/amapi.h"
 #include "access/attmap.h"
 #include "access/genam.h"
+#include "access/nbtxlog.h"
 #include "catalog/index.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
@@ -31,6 +32,7 @@
 #include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
+#include "utils/rel.h"
 #include "utils/relcache.h"
 
 /* 18 has it as a word before the declaration. */
@@ -49,6 +51,41 @@ rk_relation_empty(Relation rel)
 #else
 	RelationSetNewRelfilenode(rel, rel->rd_rel->relpersistence);
 #endif
+}
+
+/* The rights in what a query itself reads and writes are checked as a role's. 16 keeps them apart. */
+static inline void
+rk_query_check_as(Query *query, Oid role)
+{
+	ListCell   *lc;
+
+#if PG_VERSION_NUM >= 160000
+	foreach(lc, query->rteperminfos)
+		lfirst_node(RTEPermissionInfo, lc)->checkAsUser = role;
+#else
+	foreach(lc, query->rtable)
+		lfirst_node(RangeTblEntry, lc)->checkAsUser = role;
+#endif
+}
+
+/*
+ * The record by which standbys cancel queries of this database with a snapshot
+ * that does not see a transaction. Of the server's records it does that, and
+ * nothing else. 16 renamed what is in it.
+ */
+static inline xl_btree_reuse_page
+rk_conflict_record(Relation rel, FullTransactionId horizon)
+{
+	xl_btree_reuse_page record = {.block = InvalidBlockNumber};
+
+#if PG_VERSION_NUM >= 160000
+	record.locator = rel->rd_locator;
+	record.snapshotConflictHorizon = horizon;
+#else
+	record.node = rel->rd_node;
+	record.latestRemovedFullXid = horizon;
+#endif
+	return record;
 }
 
 /* 17 has access methods that keep something open between inserts. */

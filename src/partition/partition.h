@@ -461,6 +461,11 @@ extern void rk_split_copy_rows(RkSplitCall *call);
 extern void rk_split_wait_for_snapshots(RkSplitCall *call);
 extern void rk_split_compare(RkSplitCall *call);
 
+/* split_as_writer.c: with the owner's rights, by the writer */
+extern void rk_split_as_writer_init(void);
+extern void rk_split_become_owner(Oid owner, RkIdentity *saved);
+extern uint64 rk_split_run_as_writer(SPIPlanPtr plan, Oid owner, Datum *values, const char *nulls);
+
 /* split_swap.c: one for the other */
 extern void rk_split_swap(RkSplitCall *call);
 extern void rk_split_open_at_once(const RkSplit *split);

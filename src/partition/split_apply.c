@@ -10,13 +10,10 @@
  * one under that key by now.
  *
  * It is done with the rights of the table's owner, past row security, whoever
- * writes; but by the writer. What runs meanwhile of users' code (functions of CHECK
- * constraints, of indexes, of types) runs as he, as it does for the partition. As
- * the owner it would run what the writer's session has made of it: that keeps what
- * a function's names were found to be since its first call, whatever the
- * search_path is by then. The snapshot is the latest one: a transaction's own,
- * where that is kept from statement to statement, knows less than the partition's
- * row locks ensure, so that rows would be missed, or the writer would fail for it.
+ * writes; but by the writer (split_as_writer.c). The snapshot is the latest one: a
+ * transaction's own, where that is kept from statement to statement, knows less
+ * than the partition's row locks ensure, so that rows would be missed, or the
+ * writer would fail for it.
  *
  * Once a table was altered, its copy is of no use, and split.c starts anew.
  * Until then nothing is written to it: no writer fails for us. But he leaves a
@@ -34,11 +31,8 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "executor/executor.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "nodes/nodeFuncs.h"
-#include "optimizer/planner.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
@@ -109,87 +103,10 @@ schema_changed(Datum arg, int cache, uint32 hash)
 	relation_changed(arg, InvalidOid);
 }
 
-/* ---- as whom a statement of ours runs ---- */
-
-/* A statement, where it is run: further up the stack may be another. */
-typedef struct Run
-{
-	const char *sql;			/* its plan's own copy, which nobody else has */
-	Oid			owner;
-	RkIdentity	writer;
-	struct Run *outer;
-} Run;
-
-static Run *current = NULL;
-static planner_hook_type next_planner = NULL;
-static ExecutorStart_hook_type next_executor_start = NULL;
-
-static bool
-is_current(const char *sql)
-{
-	return current != NULL && sql == current->sql;
-}
-
-/* A tree walker: the rights in all that a query reads and writes are the owner's, as a view's are. */
-static bool
-check_as_owner(Node *node, void *owner)
-{
-	ListCell   *lc;
-
-	if (node == NULL)
-		return false;
-	if (!IsA(node, Query))
-		return expression_tree_walker(node, check_as_owner, owner);
-#if PG_VERSION_NUM >= 160000
-	foreach(lc, ((Query *) node)->rteperminfos)
-		lfirst_node(RTEPermissionInfo, lc)->checkAsUser = *(Oid *) owner;
-#else
-	foreach(lc, ((Query *) node)->rtable)
-		lfirst_node(RangeTblEntry, lc)->checkAsUser = *(Oid *) owner;
-#endif
-	return query_tree_walker((Query *) node, check_as_owner, owner, 0);
-}
-
-/* Its names were looked up, and row security, as the owner. What is computed now is by the writer. */
-static PlannedStmt *
-plan_as_writer(Query *query, const char *sql, int options, ParamListInfo parameters)
-{
-	bool		ours = is_current(sql);
-	Oid			user;
-	int			context;
-	PlannedStmt *plan;
-
-	if (ours)
-	{
-		(void) check_as_owner((Node *) query, &current->owner);
-		GetUserIdAndSecContext(&user, &context);
-		SetUserIdAndSecContext(current->writer.user, current->writer.sec_context);
-	}
-	plan = next_planner != NULL ? next_planner(query, sql, options, parameters)
-		: standard_planner(query, sql, options, parameters);
-	if (ours)
-		SetUserIdAndSecContext(user, context);
-	return plan;
-}
-
-static void
-start_as_writer(QueryDesc *query, int flags)
-{
-	if (is_current(query->sourceText))
-		SetUserIdAndSecContext(current->writer.user, current->writer.sec_context);
-	if (next_executor_start != NULL)
-		next_executor_start(query, flags);
-	else
-		standard_ExecutorStart(query, flags);
-}
-
 void
 rk_split_apply_init(void)
 {
-	next_planner = planner_hook;
-	planner_hook = plan_as_writer;
-	next_executor_start = ExecutorStart_hook;
-	ExecutorStart_hook = start_as_writer;
+	rk_split_as_writer_init();
 	rk_relcache_listen(relation_changed);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
 }
@@ -417,20 +334,6 @@ prepare_plans(Mirror *mirror, Relation rel, const RkRowKey *key)
 							 key->count, (Oid *) key->types, CURSOR_OPT_CUSTOM_PLAN);
 }
 
-/* Become the owner; the writer's settings stay, but what would lock too much. */
-static void
-become_owner(const Mirror *mirror, RkIdentity *saved)
-{
-	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
-	SetUserIdAndSecContext(mirror->owner,
-						   saved->sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
-	saved->users_code = false;
-	saved->guc_level = NewGUCNestLevel();
-	if (plan_cache_mode == PLAN_CACHE_MODE_FORCE_GENERIC_PLAN)
-		(void) set_config_option("plan_cache_mode", "auto", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-}
-
 static void
 prepare(Mirror *mirror, Relation rel)
 {
@@ -454,7 +357,7 @@ prepare(Mirror *mirror, Relation rel)
 	key = rk_row_key_of(rel);
 	if (key == NULL)
 		return;
-	become_owner(mirror, &saved);
+	rk_split_become_owner(mirror->owner, &saved);
 	SPI_connect();
 	prepare_plans(mirror, rel, key);
 	SPI_finish();
@@ -538,28 +441,18 @@ mirror_of(Relation rel)
 static uint64
 run_plan(Mirror *mirror, SPIPlanPtr plan, Datum *values, const char *nulls)
 {
-	Run			run = {.owner = mirror->owner,.outer = current};
-	uint64		count;
+	uint64		count = 0;
 
-	run.sql = ((CachedPlanSource *) linitial(SPI_plan_get_plan_sources(plan)))->query_string;
-	become_owner(mirror, &run.writer);
-	SPI_connect();
 	mirror->running++;
-	current = &run;
 	PG_TRY();
 	{
-		if (SPI_execute_snapshot(plan, values, nulls, GetLatestSnapshot(), InvalidSnapshot, false, true, 0) < 0)
-			elog(ERROR, "could not write to the copy of a partition");
+		count = rk_split_run_as_writer(plan, mirror->owner, values, nulls);
 	}
 	PG_FINALLY();
 	{
 		mirror->running--;
-		current = run.outer;
 	}
 	PG_END_TRY();
-	count = SPI_processed;
-	SPI_finish();
-	rk_identity_restore(&run.writer);
 	return count;
 }
 
@@ -694,7 +587,7 @@ apply_truncate(const Mirror *mirror)
 {
 	RkIdentity	saved;
 
-	become_owner(mirror, &saved);
+	rk_split_become_owner(mirror->owner, &saved);
 	SPI_connect();
 	if (SPI_execute(psprintf("TRUNCATE %s", rk_relation_name(mirror->history)), false, 0) < 0)
 		elog(ERROR, "could not truncate the copy of a partition");

@@ -18,7 +18,6 @@
  */
 #include "partition/partition.h"
 
-#include "access/nbtxlog.h"
 #include "access/table.h"
 #include "access/xlog.h"
 #include "access/xloginsert.h"
@@ -215,24 +214,18 @@ swap_locks(const RkSplit *split, List *tree)
 /*
  * On a standby, too, nobody may have a snapshot any more from before the last row
  * was copied: after the swap he would find the table empty. He is cancelled as for a
- * VACUUM. Of the server's records this one does that, and nothing else.
+ * VACUUM.
  */
 static void
 end_snapshots_of_standbys(const RkSplit *split)
 {
-	xl_btree_reuse_page record = {.block = InvalidBlockNumber};
+	xl_btree_reuse_page record;
 	Relation	rel;
 
 	if (!XLogStandbyInfoActive())
 		return;
 	rel = table_open(split->wide, AccessShareLock);
-#if PG_VERSION_NUM >= 160000
-	record.locator = rel->rd_locator;
-	record.snapshotConflictHorizon = FullTransactionIdFromU64((uint64) split->copied_at);
-#else
-	record.node = rel->rd_node;
-	record.latestRemovedFullXid = FullTransactionIdFromU64((uint64) split->copied_at);
-#endif
+	record = rk_conflict_record(rel, FullTransactionIdFromU64((uint64) split->copied_at));
 	table_close(rel, NoLock);
 	XLogBeginInsert();
 	XLogRegisterData((char *) &record, SizeOfBtreeReusePage);
