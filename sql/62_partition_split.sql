@@ -63,6 +63,13 @@ BEGIN ATOMIC
 		SELECT n.oid
 		FROM rowkeeper._partition_registry m JOIN pg_catalog.pg_namespace n ON n.nspname = m.options ->> 'partition_schema'
 		WHERE m.root = $1
+	), generated AS (
+		-- what stored ones are made by: for the copy they are computed anew by whoever changes another column of the row
+		SELECT a.attname, d.refclassid, d.refobjid
+		FROM pg_catalog.pg_attribute a
+			JOIN pg_catalog.pg_attrdef e ON e.adrelid = a.attrelid AND e.adnum = a.attnum
+			JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = e.oid
+		WHERE a.attrelid = $1 AND a.attgenerated = 's'
 	), problems (rank, problem, hint) AS (
 	SELECT 1, 'it is no plain table'::text, NULL::text FROM t WHERE t.relkind <> 'r'
 	UNION ALL
@@ -153,26 +160,18 @@ BEGIN ATOMIC
 		AND EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = $1 AND k.contype = 'f' AND NOT k.condeferred)
 		AND NOT rowkeeper._partition_split_is_ours(g.tgfoid)
 	UNION ALL
-	-- for the copy it is computed anew by whoever changes another column of the row
-	SELECT 17, pg_catalog.format('generated column %I calls function %s, which is not written in C', a.attname, f.oid::pg_catalog.regprocedure),
+	SELECT 17, pg_catalog.format('generated column %I calls function %s, which is not written in C', g.attname, f.oid::pg_catalog.regprocedure),
 		'Drop the column before, and add it after.'
-	FROM pg_catalog.pg_attribute a
-		JOIN pg_catalog.pg_attrdef e ON e.adrelid = a.attrelid AND e.adnum = a.attnum
-		JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = e.oid
-		LEFT JOIN pg_catalog.pg_operator o ON d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass AND d.refobjid IN (o.oid, o.oprnegate)
+	FROM generated g
+		LEFT JOIN pg_catalog.pg_operator o ON g.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass AND g.refobjid IN (o.oid, o.oprnegate)
 		JOIN pg_catalog.pg_proc f ON f.oid >= 16384
-			AND f.oid IN (o.oprcode, CASE WHEN d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass THEN d.refobjid END)
+			AND f.oid IN (o.oprcode, CASE WHEN g.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass THEN g.refobjid END)
 		JOIN pg_catalog.pg_language l ON l.oid = f.prolang AND l.lanname NOT IN ('internal', 'c')
-	WHERE a.attrelid = $1 AND a.attgenerated = 's'
 	UNION ALL
-	SELECT 17, pg_catalog.format('generated column %I casts to domain %s', a.attname, y.oid::pg_catalog.regtype),
+	SELECT 17, pg_catalog.format('generated column %I casts to domain %s', g.attname, y.oid::pg_catalog.regtype),
 		'Drop the column before, and add it after.'
-	FROM pg_catalog.pg_attribute a
-		JOIN pg_catalog.pg_attrdef e ON e.adrelid = a.attrelid AND e.adnum = a.attnum
-		JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = e.oid
-			AND d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass
-		JOIN pg_catalog.pg_type y ON y.oid = d.refobjid AND y.typtype = 'd'
-	WHERE a.attrelid = $1 AND a.attgenerated = 's'
+	FROM generated g
+		JOIN pg_catalog.pg_type y ON g.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass AND y.oid = g.refobjid AND y.typtype = 'd'
 	)
 	SELECT p.rank, p.problem, p.hint FROM problems p;
 END;

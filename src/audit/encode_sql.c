@@ -130,8 +130,10 @@ rowkeeper_audit_encode(PG_FUNCTION_ARGS)
 
 		include = palloc0(sizeof(bool) * Max(row.desc->natts, 1));
 		foreach(lc, rk_names_argument(PG_GETARG_ARRAYTYPE_P(1)))
+		{
 			if (lfirst(lc) != NULL)
-			include[find_column(row.desc, lfirst(lc)) - 1] = true;
+				include[find_column(row.desc, lfirst(lc)) - 1] = true;
+		}
 	}
 	result = rk_audit_encode(encoder, row.values, row.isnull, include, NULL);
 	ReleaseTupleDesc(row.desc);

@@ -386,7 +386,7 @@ give_rights(RkSplitCall *call)
 	for (int i = 0; i < count_next(call); i++)
 	{
 		opening.relid = list_nth_oid(call->closed, i);
-		if (is_closed(opening.relid) && is_protected(opening.relid))
+		if (is_protected(opening.relid))
 			(void) rk_attempt(open_table, &opening);
 	}
 }

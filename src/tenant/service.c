@@ -493,8 +493,10 @@ sorted_names(ArrayType *array)
 	ListCell   *lc;
 
 	foreach(lc, names)
+	{
 		if (lfirst(lc) == NULL)
-		lfirst(lc) = "";
+			lfirst(lc) = "";
+	}
 	list_sort(names, compare_names);
 	foreach(lc, names)
 		if (different == NIL || strcmp(llast(different), lfirst(lc)) != 0)
