@@ -53,6 +53,8 @@
 #define FLUSH_ENTRIES 1000
 #define FLUSH_BYTES (1024 * 1024)
 #define NESTED_FLUSH_BYTES (8 * 1024 * 1024)
+#define CPU_LINE 64				/* bytes that a CPU fetches at once */
+#define PREFETCH_BYTES 512		/* of a row, at most */
 
 typedef struct Batch
 {
@@ -511,6 +513,27 @@ check_trigger_call(FunctionCallInfo fcinfo, const char *name)
 }
 
 /*
+ * Have the CPU fetch the row that most likely comes next. Row triggers fire
+ * when their statement has changed all of its rows, and many rows are out of
+ * the CPU's caches by then: waiting for their memory was a tenth of the
+ * trigger's time. A page is filled from its end, so what was stored after a
+ * row lies right below it. Where it does not, the hint does no harm: prefetching
+ * any address is allowed. Inlined, as compilers leave out a call that only
+ * prefetches.
+ */
+static pg_attribute_always_inline void
+prefetch_next_row(HeapTuple row)
+{
+#ifdef __GNUC__
+	const char *start = (const char *) row->t_data;
+	Size		length = Min(row->t_len, PREFETCH_BYTES);
+
+	for (Size below = CPU_LINE; below < length + CPU_LINE; below += CPU_LINE)
+		__builtin_prefetch(start - below);
+#endif
+}
+
+/*
  * rowkeeper._changes_row() is the AFTER ROW trigger "rowkeeper_changes". Its
  * arguments are pairs of a consumer's name and its options as JSON. Takes no
  * lock beyond those of the statement; may be called by the trigger manager
@@ -531,6 +554,9 @@ rowkeeper_changes_row(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" must be fired AFTER ROW", "_changes_row")));
 
+	prefetch_next_row(trigger->tg_trigtuple);
+	if (trigger->tg_newtuple != NULL)
+		prefetch_next_row(trigger->tg_newtuple);
 	change.info = rk_relation_info_get(change.rel);
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 	{
