@@ -21,17 +21,17 @@ INSERT INTO item SELECT i, 0 FROM generate_series(1, %(keys)d) i;
 SELECT rowkeeper.audit('item') \\g /dev/null
 
 CREATE TEMP TABLE week AS
-SELECT n, date_trunc('week', now() AT TIME ZONE 'UTC')::date - 7 * (%(leaves)d - 1 - n) AS monday
-FROM generate_series(0, %(leaves)d - 1) n;
+SELECT n, monday, 'log_c0_p' || to_char(monday, 'YYYYMMDD') AS leaf
+FROM generate_series(0, %(leaves)d - 1) n,
+     date(date_trunc('week', now() AT TIME ZONE 'UTC')::date - 7 * (%(leaves)d - 1 - n)) monday;
 
 SELECT format('CREATE TABLE rowkeeper_log.%%1$I (LIKE rowkeeper_log.log_overflow INCLUDING ALL);
     ALTER TABLE rowkeeper_log.%%1$I ENABLE ROW LEVEL SECURITY;
     ALTER TABLE rowkeeper_log.%%1$I REPLICA IDENTITY FULL;
     ALTER TABLE rowkeeper_log.log_c0 ATTACH PARTITION rowkeeper_log.%%1$I
         FOR VALUES FROM (''%%2$s 00:00:00+00'') TO (''%%3$s 00:00:00+00'')',
-    'log_c0_p' || to_char(monday, 'YYYYMMDD'), monday, monday + 7)
-FROM week
-WHERE to_regclass('rowkeeper_log.log_c0_' || to_char(monday, 'YYYYMMDD')) IS NULL ORDER BY n \\gexec
+    leaf, monday, monday + 7)
+FROM week WHERE to_regclass('rowkeeper_log.' || leaf) IS NULL ORDER BY n \\gexec
 
 SELECT table_id, from_id AS first_id FROM rowkeeper_log.tables WHERE relation = 'item'::regclass \\gset
 SELECT %(entries)d / %(leaves)d AS per_leaf \\gset
@@ -46,7 +46,7 @@ SELECT format('INSERT INTO rowkeeper_log.%%1$I
     UNION ALL
     SELECT %%3$s, ''%%2$s'', 1000, %%3$s, 0, (%%3$s & 2147483647)::int, ''w'', 0, NULL, NULL,
            ''{"actor": "bench", "actor_source": "setting", "db_user": "postgres", "db_role": "postgres"}''',
-    'log_c0_p' || to_char(monday, 'YYYYMMDD'), monday,
+    leaf, monday,
     :first_id + 64 + n * (:per_leaf + 64), :table_id, n * :per_leaf, :per_leaf)
 FROM week ORDER BY n \\gexec
 SELECT setval('rowkeeper_log.log_id', :first_id + (%(leaves)d + 1) * (:per_leaf + 64)) \\g /dev/null
