@@ -15,6 +15,7 @@
 #include "access/attmap.h"
 #include "access/genam.h"
 #include "access/nbtxlog.h"
+#include "access/stratnum.h"
 #include "catalog/index.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
@@ -236,6 +237,18 @@ rk_is_temporal(Form_pg_constraint constraint)
 	return constraint->conperiod;
 #else
 	return false;
+#endif
+}
+
+/* 18 has primary keys over periods, whose indexes are no B-trees. */
+static inline StrategyNumber
+rk_equality_strategy(Relation index, int column)
+{
+#if PG_VERSION_NUM >= 180000
+	return IndexAmTranslateCompareType(COMPARE_EQ, index->rd_rel->relam,
+									   index->rd_opfamily[column], false);
+#else
+	return BTEqualStrategyNumber;
 #endif
 }
 

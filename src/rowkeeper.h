@@ -315,6 +315,7 @@ typedef struct RkRowKey
 } RkRowKey;
 
 extern RkRowKey *rk_row_key_of(Relation rel);	/* NULL: no primary key */
+extern Oid	rk_key_equality(Relation index, int column);
 extern char **rk_row_key_of_arguments(const RkRowKey *key, FunctionCallInfo fcinfo, int first);
 extern char **rk_row_key_of_jsonb(const RkRowKey *key, Jsonb *json);
 extern char *rk_text_of_value(Datum value, Oid type);

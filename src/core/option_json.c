@@ -12,6 +12,8 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#define MAX_KEEP_YEARS 6000		/* so far time goes back */
+
 static JsonbValue *
 find_member(Jsonb *options, const char *name, JsonbValue *value)
 {
@@ -115,11 +117,12 @@ rk_refuse_option(const char *option, const char *message, const char *hint)
 			 hint != NULL ? errhint("%s", hint) : 0));
 }
 
-/* The option "keep" as the text that is stored: NULL for '0', for ever. */
+/* The option "keep" as the text that is stored: NULL for '0' and, from 17 on, infinity: for ever. */
 char *
 rk_option_keep(Interval *keep)
 {
 	Interval	zero = {0};
+	Interval	longest = {.month = MAX_KEEP_YEARS * MONTHS_PER_YEAR};
 	int			style = IntervalStyle;
 	int			sign = DatumGetInt32(DirectFunctionCall2(interval_cmp, IntervalPGetDatum(keep),
 														 IntervalPGetDatum(&zero)));
@@ -129,6 +132,12 @@ rk_option_keep(Interval *keep)
 		return NULL;
 	if (sign < 0)
 		rk_refuse_option("keep", "must not be negative", NULL);
+	if (keep->month == PG_INT32_MAX)
+		return NULL;			/* infinity */
+	if (DatumGetInt32(DirectFunctionCall2(interval_cmp, IntervalPGetDatum(keep),
+										  IntervalPGetDatum(&longest))) > 0)
+		rk_refuse_option("keep", psprintf("must be at most %d years", MAX_KEEP_YEARS),
+						 "'0' keeps for ever.");
 	if (keep->month == 0 && keep->day == 0 && keep->time < USECS_PER_DAY)
 		rk_refuse_option("keep", "must be at least one day", "'0' keeps for ever.");
 

@@ -9,7 +9,6 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/stratnum.h"
 #include "catalog/index.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
@@ -21,19 +20,31 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
-/* What makes two values of a column of the index the same one. */
+/* The operator by which two values of a column of a key's index are the same one. */
+Oid
+rk_key_equality(Relation index, int column)
+{
+	StrategyNumber strategy = rk_equality_strategy(index, column);
+	Oid			type = index->rd_opcintype[column];
+	Oid			operator = get_opfamily_member(index->rd_opfamily[column], type, type, strategy);
+
+	if (!OidIsValid(operator))
+		elog(ERROR, "missing operator %d(%u,%u) in opfamily %u", strategy, type, type,
+			 index->rd_opfamily[column]);
+	return operator;
+}
+
+/* The same in SQL. */
 static char *
 equality_of(Relation index, int column)
 {
-	Oid			type = index->rd_opcintype[column];
-	Oid			operator = get_opfamily_member(index->rd_opfamily[column], type, type, BTEqualStrategyNumber);
+	Oid			operator = rk_key_equality(index, column);
 	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
 	Form_pg_operator form;
 	char	   *sql;
 
 	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "missing operator %d(%u,%u) in opfamily %u", BTEqualStrategyNumber,
-			 type, type, index->rd_opfamily[column]);
+		elog(ERROR, "cache lookup failed for operator %u", operator);
 	form = (Form_pg_operator) GETSTRUCT(tuple);
 	sql = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
 				   NameStr(form->oprname));

@@ -154,6 +154,22 @@ find_partition(ViewDelete *state, const Datum *values, const bool *nulls)
 
 /* ---- what a statement needs ---- */
 
+/* Whether one of these columns is computed, perhaps from what a delete changes. */
+static bool
+has_generated(TupleDesc desc, const Bitmapset *columns)
+{
+	int			i = -1;
+
+	while ((i = bms_next_member(columns, i)) >= 0)
+	{
+		AttrNumber	number = i + FirstLowInvalidHeapAttributeNumber;
+
+		if (number > 0 && TupleDescAttr(desc, number - 1)->attgenerated != '\0')
+			return true;
+	}
+	return false;
+}
+
 /*
  * Whether all policies of a table ask the same of every command, and nothing
  * of the columns that a delete changes. The view has asked them then.
@@ -174,6 +190,8 @@ are_policies_uniform(Relation rel, const RkFlagStamp *stamp)
 		pull_varattnos((Node *) policy->qual, 1, &used);
 		if (bms_is_member(-FirstLowInvalidHeapAttributeNumber, used))
 			return false;		/* the whole row */
+		if (has_generated(RelationGetDescr(rel), used))
+			return false;
 		for (int i = 0; i < stamp->count; i++)
 			if (bms_is_member(stamp->columns[i] - FirstLowInvalidHeapAttributeNumber, used))
 				return false;
@@ -205,14 +223,11 @@ prepare_update(Relation rel, const RkFlagStamp *stamp)
 	for (int i = 0; i < IndexRelationGetNumberOfKeyAttributes(index); i++)
 	{
 		Form_pg_attribute column = TupleDescAttr(desc, index->rd_index->indkey.values[i] - 1);
-		Oid			type = index->rd_opcintype[i];
 
 		types[ntypes++] = column->atttypid;
 		appendStringInfoString(&sql, i > 0 ? " AND " : " WHERE ");
 		generate_operator_clause(&sql, quote_identifier(NameStr(column->attname)), column->atttypid,
-								 get_opfamily_member(index->rd_opfamily[i], type, type,
-													 BTEqualStrategyNumber),
-								 psprintf("$%d", ntypes), column->atttypid);
+								 rk_key_equality(index, i), psprintf("$%d", ntypes), column->atttypid);
 	}
 	index_close(index, NoLock);
 	plan = SPI_prepare(sql.data, ntypes, types);

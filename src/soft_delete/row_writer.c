@@ -42,6 +42,7 @@ struct RkRowWriter
 
 	Relation	index;			/* primary key; opened with the first search */
 	IndexScanDesc scan;
+	MemoryContext scan_context;
 	ScanKeyData keys[INDEX_MAX_KEYS];
 };
 
@@ -58,7 +59,10 @@ close_writer(void *arg)
 	CurrentResourceOwner = writer->owner;
 	ExecResetTupleTable(writer->estate->es_tupleTable, false);
 	if (writer->scan != NULL)
+	{
 		index_endscan(writer->scan);
+		MemoryContextDelete(writer->scan_context);
+	}
 	if (writer->index != NULL)
 		index_close(writer->index, NoLock);
 	ExecCloseIndices(writer->target);
@@ -160,6 +164,10 @@ rk_row_writer_relation(RkRowWriter *writer)
 
 /* ---- finding ---- */
 
+/*
+ * The scan is not in the writer's context: a GiST index gives it one of its
+ * own below, which would be gone before the writer's callback ends the scan.
+ */
 static void
 open_key_scan(RkRowWriter *writer)
 {
@@ -174,19 +182,32 @@ open_key_scan(RkRowWriter *writer)
 	writer->index = index_open(index, RowExclusiveLock);
 	for (int i = 0; i < IndexRelationGetNumberOfKeyAttributes(writer->index); i++)
 	{
-		Oid			type = writer->index->rd_opcintype[i];
-		Oid			operator = get_opfamily_member(writer->index->rd_opfamily[i], type, type,
-												   BTEqualStrategyNumber);
-
-		if (!OidIsValid(operator))
-			elog(ERROR, "missing operator %d(%u,%u) in opfamily %u", BTEqualStrategyNumber,
-				 type, type, writer->index->rd_opfamily[i]);
-		ScanKeyInit(&writer->keys[i], i + 1, BTEqualStrategyNumber, get_opcode(operator), (Datum) 0);
+		ScanKeyInit(&writer->keys[i], i + 1, rk_equality_strategy(writer->index, i),
+					get_opcode(rk_key_equality(writer->index, i)), (Datum) 0);
 		writer->keys[i].sk_collation = writer->index->rd_indcollation[i];
 	}
+	writer->scan_context = AllocSetContextCreate(CurTransactionContext, "rowkeeper key scan",
+												 ALLOCSET_SMALL_SIZES);
+	MemoryContextSwitchTo(writer->scan_context);
 	writer->scan = rk_index_beginscan(writer->rel, writer->index, GetActiveSnapshot(),
 									  IndexRelationGetNumberOfKeyAttributes(writer->index));
 	MemoryContextSwitchTo(old);
+}
+
+/* Whether a row has the key that is searched for, where the index is not sure of it. */
+static bool
+has_key(RkRowWriter *writer, int nkeys)
+{
+	for (int i = 0; i < nkeys; i++)
+	{
+		ScanKey		key = &writer->keys[i];
+		bool		isnull;
+		Datum		value = slot_getattr(writer->found, writer->index->rd_index->indkey.values[i], &isnull);
+
+		if (!DatumGetBool(FunctionCall2Coll(&key->sk_func, key->sk_collation, value, key->sk_argument)))
+			return false;
+	}
+	return true;
 }
 
 /*
@@ -208,9 +229,11 @@ rk_row_writer_find(RkRowWriter *writer, const Datum *key, Snapshot snapshot)
 	writer->scan->xs_snapshot = snapshot;
 
 	/* the scan keeps what it allocates for as long as it is open */
-	old = MemoryContextSwitchTo(writer->estate->es_query_cxt);
+	old = MemoryContextSwitchTo(writer->scan_context);
 	index_rescan(writer->scan, writer->keys, nkeys, NULL, 0);
-	found = index_getnext_slot(writer->scan, ForwardScanDirection, writer->found);
+	do
+		found = index_getnext_slot(writer->scan, ForwardScanDirection, writer->found);
+	while (found && writer->scan->xs_recheck && !has_key(writer, nkeys));
 	MemoryContextSwitchTo(old);
 	return found ? writer->found : NULL;
 }

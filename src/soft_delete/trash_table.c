@@ -16,12 +16,13 @@
 #include "access/relation.h"
 #include "access/transam.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/ruleutils.h"
+#include "utils/syscache.h"
 
 #define MAX_NAMES 100			/* tries to find a free one */
 
@@ -234,6 +235,22 @@ rk_trash_is_own_column(const char *name)
 	return false;
 }
 
+/* With its schema, which is not in the search_path where the table is made. */
+static char *
+collation_sql(Oid collation)
+{
+	HeapTuple	tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
+	Form_pg_collation form;
+	char	   *sql;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for collation %u", collation);
+	form = (Form_pg_collation) GETSTRUCT(tuple);
+	sql = quote_qualified_identifier(get_namespace_name(form->collnamespace), NameStr(form->collname));
+	ReleaseSysCache(tuple);
+	return sql;
+}
+
 static void
 append_columns(StringInfo sql, Relation source)
 {
@@ -248,7 +265,7 @@ append_columns(StringInfo sql, Relation source)
 		appendStringInfo(sql, ", %s %s", quote_identifier(NameStr(column->attname)),
 						 rk_trash_type_sql(column->atttypid));
 		if (OidIsValid(column->attcollation) && column->attcollation != get_typcollation(column->atttypid))
-			appendStringInfo(sql, " COLLATE %s", generate_collation_name(column->attcollation));
+			appendStringInfo(sql, " COLLATE %s", collation_sql(column->attcollation));
 	}
 }
 

@@ -88,6 +88,18 @@ is_of_live_rows(Relation index, AttrNumber deleted_at)
 		((Var *) test->arg)->varattno == deleted_at;
 }
 
+/* Of a key over periods: values are kept from overlapping, not from being equal alone. */
+static void
+check_not_exclusion(Relation index)
+{
+	if (index->rd_index->indisexclusion)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot replace unique index %s: it is over periods",
+						rk_relation_name(RelationGetRelid(index))),
+				 errhint("Drop it and add an exclusion constraint of the live rows: EXCLUDE USING gist (... WITH =, ... WITH &&) WHERE (... IS NULL).")));
+}
+
 static Found
 find_indexes(Relation rel, List *columns, AttrNumber deleted_at)
 {
@@ -103,6 +115,7 @@ find_indexes(Relation rel, List *columns, AttrNumber deleted_at)
 		{
 			if (index->rd_index->indisprimary)
 				rk_refuse_option("columns", "they are the primary key", NULL);
+			check_not_exclusion(index);
 			if (is_of_live_rows(index, deleted_at))
 				found.live |= index->rd_index->indisvalid;
 			else if (RelationGetIndexPredicate(index) == NIL)

@@ -64,7 +64,9 @@ INSERT INTO users VALUES (7, 'gil', 'p', 't', 1);
 CREATE TABLE notes (id int PRIMARY KEY);
 SELECT rowkeeper.audit('notes', keep => '2 years') \g /dev/null
 INSERT INTO notes VALUES (1);
-SELECT rowkeeper.audit('notes', keep => '0') \g /dev/null
+-- for ever, as 17 can say it, too
+SELECT CASE WHEN current_setting('server_version_num')::int >= 170000 THEN 'infinity' ELSE '0' END AS forever \gset
+SELECT rowkeeper.audit('notes', keep => :'forever') \g /dev/null
 INSERT INTO notes VALUES (2);
 SELECT rowkeeper.audit('notes', keep => '24 months') \g /dev/null
 INSERT INTO notes VALUES (3);

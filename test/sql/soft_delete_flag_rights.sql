@@ -97,6 +97,19 @@ COMMIT;
 RESET ROLE;
 SELECT deleted_by FROM orders WHERE id = 7;
 
+-- a policy may look at what a delete changes through a generated column
+CREATE TABLE seen (id int PRIMARY KEY, deleted_at timestamptz, live bool GENERATED ALWAYS AS (deleted_at IS NULL) STORED);
+SELECT count(*) > 0 AS done FROM rowkeeper.soft_delete('seen');
+INSERT INTO seen VALUES (1);
+ALTER TABLE seen ENABLE ROW LEVEL SECURITY;
+CREATE POLICY live ON seen USING (live);
+GRANT ALL ON seen, active_seen TO regress_rk_app;
+SET ROLE regress_rk_app;
+UPDATE seen SET deleted_at = now();
+DELETE FROM active_seen;
+RESET ROLE;
+SELECT id, live FROM seen;
+
 SET client_min_messages = warning;
 DROP SCHEMA soft_delete_rights CASCADE;
 DROP OWNED BY regress_rk_owner, regress_rk_app, regress_rk_other;

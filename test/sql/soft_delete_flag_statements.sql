@@ -151,6 +151,33 @@ SELECT count(*) > 0 AS done FROM rowkeeper.soft_delete('"Ärger"', deleted_at =>
 INSERT INTO "Ärger" VALUES (1);
 DELETE FROM "active_Ärger" RETURNING *;
 
+-- a key over periods, which 18 has, is found by what is equal to it, not by what overlaps
+SET search_path = soft_delete_statements, public;
+SELECT current_setting('server_version_num')::int >= 180000 AS periods \gset
+\if :periods
+CREATE TABLE bookings (room int4range, during int4range, guest text, PRIMARY KEY (room, during WITHOUT OVERLAPS),
+    seats int4range, UNIQUE (seats, during WITHOUT OVERLAPS));
+\else
+CREATE TABLE bookings (room int4range, during int4range, guest text, PRIMARY KEY (room, during));
+\endif
+SELECT count(*) > 0 AS done FROM rowkeeper.soft_delete('bookings');
+INSERT INTO bookings VALUES ('[1,2)', '[10,20)', 'ann'), ('[1,2)', '[20,30)', 'bob'), ('[2,3)', '[10,30)', 'cec');
+DELETE FROM active_bookings WHERE room = '[1,2)' RETURNING guest;
+SELECT rowkeeper.soft_delete_restore('bookings', '[1,2)', '[15,25)');
+SELECT rowkeeper.soft_delete_restore('bookings', '[1,2)', '[20,30)');
+SELECT rowkeeper.soft_delete_hard('bookings', '[1,2)', '[15,25)');
+SELECT rowkeeper.soft_delete_hard('bookings', '[1,2)', '[10,20)');
+DELETE FROM active_bookings WHERE guest = 'bob' RETURNING guest;
+SELECT guest, deleted_at IS NOT NULL AS deleted FROM bookings ORDER BY 1;
+CREATE FUNCTION refusal(sql text) RETURNS text LANGUAGE plpgsql AS
+    $$BEGIN EXECUTE sql; RETURN 'none'; EXCEPTION WHEN feature_not_supported THEN RETURN SQLERRM; END$$;
+\if :periods
+SELECT refusal($$SELECT rowkeeper.soft_delete_unique('bookings', '{seats,during}')$$) \gset
+\else
+\set refusal 'cannot replace unique index soft_delete_statements.bookings_seats_during_key: it is over periods'
+\endif
+SELECT :'refusal' AS refusal;
+
 SET client_min_messages = warning;
 DROP SCHEMA "soft delete; --" CASCADE;
 DROP SCHEMA soft_delete_statements CASCADE;

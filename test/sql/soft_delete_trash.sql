@@ -175,6 +175,14 @@ SELECT count(*) > 0 AS on FROM rowkeeper.soft_delete('folders', mode => 'trash',
 DELETE FROM folders WHERE id = 1;
 SELECT table_name, record_id, conflict FROM rowkeeper.soft_delete_restore('folders', 1);
 
+-- a collation that is not of the server's own
+CREATE COLLATION bytewise (provider = libc, locale = 'C');
+CREATE TABLE names (id int PRIMARY KEY, name text COLLATE bytewise);
+SELECT count(*) > 0 AS on FROM rowkeeper.soft_delete('names', mode => 'trash');
+INSERT INTO names VALUES (1, 'ann');
+DELETE FROM names;
+SELECT id, name, pg_collation_for(name) FROM rowkeeper_trash.shop__names;
+
 -- off: what is kept stays, and is taken up again
 SELECT count(*) > 0 AS off FROM rowkeeper.soft_delete_off('lines');
 DELETE FROM lines;
