@@ -419,9 +419,11 @@ UNION ALL
 SELECT 'foreign_key', 'warning', k.table_schema, k.full_name,
 	pg_catalog.format('foreign key %I to %s is without %I: a row may point to another tenant''s', f.conname, p.full_name, k.column_name),
 	CASE WHEN NOT (k.options ->> 'shared')::boolean AND NOT (p.options ->> 'shared')::boolean
+		AND coalesce(NOT (pg_catalog.to_jsonb(f) ->> 'conperiod')::boolean, true)
 		THEN pg_catalog.format('SELECT rowkeeper.tenant_fk(%L, %L)', k.full_name, p.full_name) END
 FROM rowkeeper._tenant_columns k
 	JOIN pg_catalog.pg_constraint f ON f.conrelid = k.root AND f.contype = 'f' AND f.conparentid = 0
+		AND coalesce((pg_catalog.to_jsonb(f) ->> 'conenforced')::boolean, true)
 	JOIN rowkeeper._tenant_columns p ON p.root = f.confrelid AND p.claim = 'tenant'
 WHERE k.claim = 'tenant' AND NOT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest(f.conkey), pg_catalog.unnest(f.confkey)) u (child, parent)
 		WHERE u.child = k.attnum AND u.parent = p.attnum)
@@ -431,6 +433,7 @@ SELECT 'foreign_key', 'warning', k.table_schema, k.full_name,
 	pg_catalog.format('SELECT rowkeeper.tenant_fk(%L, %L)', k.full_name, p.full_name)
 FROM rowkeeper._tenant_columns k
 	JOIN pg_catalog.pg_constraint f ON f.conrelid = k.root AND f.contype = 'f' AND f.conparentid = 0
+		AND coalesce((pg_catalog.to_jsonb(f) ->> 'conenforced')::boolean, true)
 	JOIN rowkeeper._tenant_columns p ON p.root = f.confrelid AND p.claim = 'tenant'
 WHERE k.claim = 'tenant' AND EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest(f.conkey), pg_catalog.unnest(f.confkey)) u (child, parent)
 		WHERE u.child = k.attnum AND u.parent = p.attnum) AND NOT f.convalidated

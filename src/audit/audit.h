@@ -23,6 +23,7 @@ extern Jsonb *rk_audit_encode(RkEncoder *encoder, const Datum *values, const boo
 /* key.c: the hash that finds a row's entries */
 typedef struct RkKey RkKey;
 
+extern AttrNumber rk_audit_key_unfit(TupleDesc desc, const AttrNumber *columns, int ncolumns);
 extern RkKey *rk_audit_key_create(TupleDesc desc, const AttrNumber *columns, int ncolumns);
 extern int32 rk_audit_key_hash(const RkKey *key, const Datum *values);
 

@@ -509,26 +509,37 @@ tables_of_schema(const char *schema)
 								  " ORDER BY relname", namespace));
 }
 
+/* Why rows of a table cannot be told apart in the log, or NULL. */
+static const char *
+unfit_key(Oid table)
+{
+	Relation	rel = table_open(table, AccessShareLock);
+	const char *reason = NULL;
+	int			nkeys;
+	AttrNumber *key = rk_audit_key_columns(rel, &nkeys);
+	AttrNumber	unfit;
+
+	if (key == NULL)
+		reason = "it has no primary key";
+	else if ((unfit = rk_audit_key_unfit(RelationGetDescr(rel), key, nkeys)) != 0)
+		reason = psprintf("its rows cannot be found by a hash of key column \"%s\"",
+						  NameStr(TupleDescAttr(RelationGetDescr(rel), unfit - 1)->attname));
+	table_close(rel, NoLock);
+	return reason;
+}
+
 /* Why audit_schema() leaves a table out, or NULL. */
 static const char *
 reason_to_leave_out(Oid table, ArrayType *except)
 {
-	Relation	rel;
 	const char *reason;
-	int			nkeys;
 
 	if (array_has_oid(except, table))
 		return "named in except_tables";
 	if (!rk_is_relation_owner(table, GetUserId()))
 		return "owned by another role";
 	reason = unfit_storage(table);
-	if (reason != NULL)
-		return reason;
-	rel = table_open(table, AccessShareLock);
-	if (rk_audit_key_columns(rel, &nkeys) == NULL)
-		reason = "it has no primary key";
-	table_close(rel, NoLock);
-	return reason;
+	return reason != NULL ? reason : unfit_key(table);
 }
 
 /* Those of the names that are columns of the table. */

@@ -101,6 +101,22 @@ is_hashable(Oid typid)
 	}
 }
 
+/* The first of these columns that rk_audit_key_create() refuses; 0: none. */
+AttrNumber
+rk_audit_key_unfit(TupleDesc desc, const AttrNumber *columns, int ncolumns)
+{
+	for (int i = 0; i < ncolumns; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, columns[i] - 1);
+		Oid			typid = getBaseType(att->atttypid);
+
+		if ((!is_hashable(typid) && get_typtype(typid) != TYPTYPE_ENUM) ||
+			(OidIsValid(att->attcollation) && !get_collation_isdeterministic(att->attcollation)))
+			return columns[i];
+	}
+	return 0;
+}
+
 /*
  * Prepare to hash keys of these columns, in this order. Allocates in
  * CurrentMemoryContext and keeps nothing of desc. Raises 0A000 for a column

@@ -107,11 +107,11 @@ rk_partition_storage(Oid parent, Oid model)
 		append_options(&options, model, "");
 		if (OidIsValid(leaf->reltoastrelid))
 			append_options(&options, leaf->reltoastrelid, "toast.");
-		if (OidIsValid(method) && method != HEAP_TABLE_AM_OID)	/* the pinned default */
-			appendStringInfo(&sql, " USING %s", quote_identifier(get_am_name(method)));
-		if (options.len > 0)
-			appendStringInfo(&sql, " WITH (%s)", options.data);
 	}
+	if (OidIsValid(method) && method != HEAP_TABLE_AM_OID)	/* the pinned default */
+		appendStringInfo(&sql, " USING %s", quote_identifier(get_am_name(method)));
+	if (options.len > 0)
+		appendStringInfo(&sql, " WITH (%s)", options.data);
 	if (OidIsValid(table->reltablespace))
 		appendStringInfo(&sql, " TABLESPACE %s", quote_identifier(get_tablespace_name(table->reltablespace)));
 	return sql.data;

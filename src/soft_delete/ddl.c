@@ -146,8 +146,10 @@ table_altered(const RkDdlCommand *command)
 	if (options != NULL)
 		enabled_table_altered(command, root, options);
 	release_detached(command->detached);
-	if (!rk_is_loading_dump())
-		(void) rk_flag_guards_set(NULL, OidIsValid(command->attached) ? command->attached : command->relid, false);
+	if (rk_is_loading_dump())
+		return;
+	rk_graph_check_keys(command->relid);
+	(void) rk_flag_guards_set(NULL, OidIsValid(command->attached) ? command->attached : command->relid, false);
 }
 
 /* A relation was created or altered, and with it what inherits from it. */

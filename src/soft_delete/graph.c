@@ -179,7 +179,7 @@ links_of_tree(Oid root, List *(*constraints_of) (Oid relid, bool temporal))
 /*
  * The foreign keys that point to a table, or to a partition of it alone, found
  * by an index. No table is locked. One over periods is none: rk_graph_check()
- * refuses it.
+ * and rk_graph_check_keys() refuse it.
  */
 List *
 rk_links_to(Oid parent)
@@ -304,19 +304,26 @@ check_cascade(const RkLink *link, const RkSoftDeleteOptions *parent,
 
 /* A key over periods references several rows at once, alive or deleted. */
 static void
-check_periods(Oid root)
+refuse_periods(const RkLink *link)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("cannot soft-delete rows of %s: foreign key \"%s\" of %s is over periods",
+					rk_relation_name(link->parent), link->name, rk_relation_name(link->child))));
+}
+
+/* Raise 0A000 where a foreign key of a table points over periods to one with soft delete. */
+void
+rk_graph_check_keys(Oid child)
 {
 	ListCell   *lc;
 
-	foreach(lc, list_concat(constraints_to(root, true), constraints_from(root, true)))
+	foreach(lc, constraints_from(child, true))
 	{
 		RkLink	   *link = read_link(lfirst_oid(lc));
 
-		if (link->parent == root || rk_soft_delete_options_of(link->parent) != NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("cannot soft-delete rows of %s: foreign key \"%s\" of %s is over periods",
-							rk_relation_name(root), link->name, rk_relation_name(link->child))));
+		if (rk_soft_delete_options_of(link->parent) != NULL)
+			refuse_periods(link);
 	}
 }
 
@@ -329,7 +336,9 @@ rk_graph_check(Oid root, const RkSoftDeleteOptions *wanted)
 {
 	ListCell   *lc;
 
-	check_periods(root);
+	foreach(lc, constraints_to(root, true))
+		refuse_periods(read_link(lfirst_oid(lc)));
+	rk_graph_check_keys(root);
 	if (wanted->cascade)
 		check_children(root, wanted);
 	foreach(lc, rk_links_to(root))

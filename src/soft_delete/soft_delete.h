@@ -69,6 +69,7 @@ extern List *rk_links_to(Oid parent);	/* RkLink *; who references a table */
 extern List *rk_links_from(Oid child);	/* what a table references */
 extern List *rk_links_of(Oid relid);	/* what this relation itself does */
 extern void rk_graph_check(Oid root, const RkSoftDeleteOptions *wanted);
+extern void rk_graph_check_keys(Oid child);
 
 /* flag_triggers.c: the triggers of both modes, as catalog objects */
 #define RK_SOFT_DELETE_TRIGGER "rowkeeper_soft_delete"

@@ -96,6 +96,7 @@ CREATE TABLE d (no_key int);
 CREATE UNLOGGED TABLE e (id int PRIMARY KEY);
 CREATE TABLE f (id int PRIMARY KEY);
 CREATE TABLE g (id int PRIMARY KEY);
+CREATE TABLE h (during interval PRIMARY KEY);
 CREATE VIEW v AS SELECT * FROM a;
 SELECT rowkeeper.audit('g', capture => 'full') \g /dev/null
 BEGIN;

@@ -139,6 +139,16 @@ CREATE INDEX ON scanned_too USING brin (id);
 SELECT count(*) FROM rowkeeper.partition('scanned_too', 'id', '10', ahead => '5', brin => true);
 SELECT indexdef FROM pg_indexes WHERE tablename ~ '^scanned_too_p' ORDER BY 1;
 
+-- by the access method of the table, which has one from 17 on
+CREATE ACCESS METHOD partition_like_heap TYPE TABLE HANDLER heap_tableam_handler;
+SELECT CASE WHEN current_setting('server_version_num')::int >= 170000 THEN 'USING partition_like_heap' ELSE '' END AS using \gset
+CREATE TABLE stored (id int) PARTITION BY RANGE (id) :using;
+SELECT count(*) FROM rowkeeper.partition('stored', 'id', '10', ahead => '5');
+SELECT DISTINCT amname = CASE :'using' WHEN '' THEN 'heap' ELSE 'partition_like_heap' END AS as_the_table
+    FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid JOIN pg_am a ON a.oid = c.relam WHERE inhparent = 'stored'::regclass;
+DROP TABLE stored;
+DROP ACCESS METHOD partition_like_heap;
+
 -- in another schema
 CREATE SCHEMA partition_elsewhere;
 CREATE TABLE spread (id int) PARTITION BY RANGE (id);

@@ -173,10 +173,13 @@ CREATE FUNCTION refusal(sql text) RETURNS text LANGUAGE plpgsql AS
     $$BEGIN EXECUTE sql; RETURN 'none'; EXCEPTION WHEN feature_not_supported THEN RETURN SQLERRM; END$$;
 \if :periods
 SELECT refusal($$SELECT rowkeeper.soft_delete_unique('bookings', '{seats,during}')$$) \gset
+SELECT refusal('CREATE TABLE stays (id int PRIMARY KEY, room int4range, during int4range,
+    FOREIGN KEY (room, PERIOD during) REFERENCES bookings)') AS key_refusal \gset
 \else
+\set key_refusal 'cannot soft-delete rows of soft_delete_statements.bookings: foreign key "stays_room_during_fkey" of soft_delete_statements.stays is over periods'
 \set refusal 'cannot replace unique index soft_delete_statements.bookings_seats_during_key: it is over periods'
 \endif
-SELECT :'refusal' AS refusal;
+SELECT :'refusal' AS refusal, :'key_refusal' AS key_refusal;
 
 SET client_min_messages = warning;
 DROP SCHEMA "soft delete; --" CASCADE;
