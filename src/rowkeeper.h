@@ -64,6 +64,7 @@ extern void rk_option_push_text(JsonbParseState **state, const char *name, const
 extern void rk_option_push_boolean(JsonbParseState **state, const char *name, bool value);
 extern char *rk_options_text(JsonbValue *object);
 RK_NORETURN extern void rk_refuse_option(const char *option, const char *message, const char *hint);
+#define RK_MAX_YEARS 6000		/* of a length of time: so far time goes back */
 extern char *rk_option_keep(Interval *keep);
 
 /* core/internal_statement.c */

@@ -101,6 +101,23 @@ is_hashable(Oid typid)
 	}
 }
 
+/* The type by which a key's column is hashed, ANYENUMOID for any enum; InvalidOid: it has none. */
+static Oid
+hashed_type(Form_pg_attribute att)
+{
+	Oid			typid = getBaseType(att->atttypid);
+
+	if (get_typtype(typid) == TYPTYPE_ENUM)
+		return ANYENUMOID;
+	return is_hashable(typid) ? typid : InvalidOid;
+}
+
+static bool
+is_deterministic(Form_pg_attribute att)
+{
+	return !OidIsValid(att->attcollation) || get_collation_isdeterministic(att->attcollation);
+}
+
 /* The first of these columns that rk_audit_key_create() refuses; 0: none. */
 AttrNumber
 rk_audit_key_unfit(TupleDesc desc, const AttrNumber *columns, int ncolumns)
@@ -108,10 +125,8 @@ rk_audit_key_unfit(TupleDesc desc, const AttrNumber *columns, int ncolumns)
 	for (int i = 0; i < ncolumns; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, columns[i] - 1);
-		Oid			typid = getBaseType(att->atttypid);
 
-		if ((!is_hashable(typid) && get_typtype(typid) != TYPTYPE_ENUM) ||
-			(OidIsValid(att->attcollation) && !get_collation_isdeterministic(att->attcollation)))
+		if (!OidIsValid(hashed_type(att)) || !is_deterministic(att))
 			return columns[i];
 	}
 	return 0;
@@ -131,11 +146,9 @@ rk_audit_key_create(TupleDesc desc, const AttrNumber *columns, int ncolumns)
 	for (int i = 0; i < ncolumns; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, columns[i] - 1);
-		Oid			typid = getBaseType(att->atttypid);
+		Oid			typid = hashed_type(att);
 
-		if (get_typtype(typid) == TYPTYPE_ENUM)
-			typid = ANYENUMOID;
-		else if (!is_hashable(typid))
+		if (!OidIsValid(typid))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot audit a table with a key column of type %s",
@@ -143,7 +156,7 @@ rk_audit_key_create(TupleDesc desc, const AttrNumber *columns, int ncolumns)
 					 errdetail("Rows are found in the log by a hash of their key, which is not defined for the type of column \"%s\".",
 							   NameStr(att->attname)),
 					 errhint("Give the table a primary key of integers, uuid, text or another type with one form for each value.")));
-		if (OidIsValid(att->attcollation) && !get_collation_isdeterministic(att->attcollation))
+		if (!is_deterministic(att))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot audit a table with a key column of nondeterministic collation \"%s\"",

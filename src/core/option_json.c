@@ -12,8 +12,6 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#define MAX_KEEP_YEARS 6000		/* so far time goes back */
-
 static JsonbValue *
 find_member(Jsonb *options, const char *name, JsonbValue *value)
 {
@@ -122,7 +120,7 @@ char *
 rk_option_keep(Interval *keep)
 {
 	Interval	zero = {0};
-	Interval	longest = {.month = MAX_KEEP_YEARS * MONTHS_PER_YEAR};
+	Interval	longest = {.month = RK_MAX_YEARS * MONTHS_PER_YEAR};
 	int			style = IntervalStyle;
 	int			sign = DatumGetInt32(DirectFunctionCall2(interval_cmp, IntervalPGetDatum(keep),
 														 IntervalPGetDatum(&zero)));
@@ -136,7 +134,7 @@ rk_option_keep(Interval *keep)
 		return NULL;			/* infinity */
 	if (DatumGetInt32(DirectFunctionCall2(interval_cmp, IntervalPGetDatum(keep),
 										  IntervalPGetDatum(&longest))) > 0)
-		rk_refuse_option("keep", psprintf("must be at most %d years", MAX_KEEP_YEARS),
+		rk_refuse_option("keep", psprintf("must be at most %d years", RK_MAX_YEARS),
 						 "'0' keeps for ever.");
 	if (keep->month == 0 && keep->day == 0 && keep->time < USECS_PER_DAY)
 		rk_refuse_option("keep", "must be at least one day", "'0' keeps for ever.");

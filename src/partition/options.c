@@ -15,8 +15,6 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 
-#define MAX_YEARS 6000			/* so far time goes back */
-
 /* ---- as JSON ---- */
 
 RkPartitionOptions *
@@ -143,8 +141,8 @@ check_interval(const char *option, const char *text, bool zero)
 	if (interval->month == PG_INT32_MAX)	/* infinity, where there is one */
 		rk_refuse_option(option, "must be finite", NULL);
 	if (interval->month / MONTHS_PER_YEAR + interval->day / DAYS_PER_YEAR +
-		interval->time / (USECS_PER_DAY * DAYS_PER_YEAR) > MAX_YEARS)
-		rk_refuse_option(option, psprintf("\"%s\" is more than %d years", text, MAX_YEARS),
+		interval->time / (USECS_PER_DAY * DAYS_PER_YEAR) > RK_MAX_YEARS)
+		rk_refuse_option(option, psprintf("\"%s\" is more than %d years", text, RK_MAX_YEARS),
 						 zero ? "'0' keeps for ever." : NULL);
 	return rk_partition_interval_text(interval);
 }

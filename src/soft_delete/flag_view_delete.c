@@ -154,20 +154,21 @@ find_partition(ViewDelete *state, const Datum *values, const bool *nulls)
 
 /* ---- what a statement needs ---- */
 
-/* Whether one of these columns is computed, perhaps from what a delete changes. */
-static bool
-has_generated(TupleDesc desc, const Bitmapset *columns)
+/*
+ * What a delete changes, as pull_varattnos() numbers it: the whole row, the
+ * columns of its stamp, and those that are computed, perhaps from these.
+ */
+static Bitmapset *
+changed_columns(TupleDesc desc, const RkFlagStamp *stamp)
 {
-	int			i = -1;
+	Bitmapset  *changed = bms_make_singleton(-FirstLowInvalidHeapAttributeNumber);
 
-	while ((i = bms_next_member(columns, i)) >= 0)
-	{
-		AttrNumber	number = i + FirstLowInvalidHeapAttributeNumber;
-
-		if (number > 0 && TupleDescAttr(desc, number - 1)->attgenerated != '\0')
-			return true;
-	}
-	return false;
+	for (int i = 0; i < stamp->count; i++)
+		changed = bms_add_member(changed, stamp->columns[i] - FirstLowInvalidHeapAttributeNumber);
+	for (int i = 0; i < desc->natts; i++)
+		if (TupleDescAttr(desc, i)->attgenerated != '\0')
+			changed = bms_add_member(changed, i + 1 - FirstLowInvalidHeapAttributeNumber);
+	return changed;
 }
 
 /*
@@ -177,6 +178,7 @@ has_generated(TupleDesc desc, const Bitmapset *columns)
 static bool
 are_policies_uniform(Relation rel, const RkFlagStamp *stamp)
 {
+	Bitmapset  *changed = changed_columns(RelationGetDescr(rel), stamp);
 	ListCell   *lc;
 
 	foreach(lc, rel->rd_rsdesc->policies)
@@ -188,13 +190,8 @@ are_policies_uniform(Relation rel, const RkFlagStamp *stamp)
 			(policy->with_check_qual != NULL && !equal(policy->qual, policy->with_check_qual)))
 			return false;
 		pull_varattnos((Node *) policy->qual, 1, &used);
-		if (bms_is_member(-FirstLowInvalidHeapAttributeNumber, used))
-			return false;		/* the whole row */
-		if (has_generated(RelationGetDescr(rel), used))
+		if (bms_overlap(used, changed))
 			return false;
-		for (int i = 0; i < stamp->count; i++)
-			if (bms_is_member(stamp->columns[i] - FirstLowInvalidHeapAttributeNumber, used))
-				return false;
 	}
 	return true;
 }

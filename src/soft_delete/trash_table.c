@@ -15,6 +15,7 @@
 
 #include "access/relation.h"
 #include "access/transam.h"
+#include "catalog/objectaddress.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
@@ -22,7 +23,6 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
 
 #define MAX_NAMES 100			/* tries to find a free one */
 
@@ -239,16 +239,10 @@ rk_trash_is_own_column(const char *name)
 static char *
 collation_sql(Oid collation)
 {
-	HeapTuple	tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
-	Form_pg_collation form;
-	char	   *sql;
+	ObjectAddress address;
 
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for collation %u", collation);
-	form = (Form_pg_collation) GETSTRUCT(tuple);
-	sql = quote_qualified_identifier(get_namespace_name(form->collnamespace), NameStr(form->collname));
-	ReleaseSysCache(tuple);
-	return sql;
+	ObjectAddressSet(address, CollationRelationId, collation);
+	return getObjectIdentity(&address, false);
 }
 
 static void
